@@ -1,0 +1,1 @@
+"""What may happen to a case: states, transitions, guards, policy, roles; commands in, events out. Pure."""

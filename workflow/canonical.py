@@ -1,0 +1,46 @@
+"""The one encoding of an event: canonical JSON (RFC 8785 without floats), and the hash that names it."""
+
+import hashlib
+from typing import Any
+
+import msgspec
+
+ZEROS = "0" * 64
+MAX_BYTES = 65_535
+MAX_INTEGER = 2**53 - 1
+
+_encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
+
+
+def canonical(value: Any) -> bytes:
+    """Sorted keys, no blanks, UTF-8. Under the rules of `checked` these are the bytes of RFC 8785."""
+    return _encoder.encode(value)
+
+
+def leaf_hash(body: bytes) -> str:
+    """SHA-256 of 0x00 and the body: the chain's link, the RFC 6962 leaf and the caller's receipt in one."""
+    return hashlib.sha256(b"\x00" + body).hexdigest()
+
+
+def faults_of(value: Any) -> str | None:
+    """Why a decoded body breaks the profile, if it does; its canonical encoding is the caller's to compare."""
+    match value:
+        case bool() | None:
+            return None
+        case int():
+            return None if -MAX_INTEGER <= value <= MAX_INTEGER else "an integer is beyond 2^53-1"
+        case float():
+            return "a float"
+        case str():
+            return "a NUL character" if "\x00" in value else None
+        case list():
+            return next((fault for one in value if (fault := faults_of(one))), None)
+        case dict():
+            for key, one in value.items():
+                if not (key.isascii() and key.replace("_", "a").isalnum() and key == key.lower()):
+                    return f"the key {key!r}"
+                if fault := faults_of(one):
+                    return fault
+            return None
+        case _:
+            return f"a {type(value).__name__}"

@@ -1,0 +1,255 @@
+"""A case as its log tells it: frozen values, no personal data, only pointers to it."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from workflow.money import Money
+from workflow.policy import Category, Facts, GroundFacts, GroundKind, PurchaseFacts
+from workflow.states import (
+    CaseState,
+    CompensationKind,
+    LinkKind,
+    ProposalStatus,
+    RemedyKind,
+    Resolution,
+)
+
+Pointer = str
+"""Where a personal text is kept: `<seq>/<field>` in the case's own chain, such as `1/subject`."""
+
+
+def pointer(seq: int, field: str) -> Pointer:
+    return f"{seq}/{field}"
+
+
+class Purchase(msgspec.Struct, frozen=True, kw_only=True):
+    """What was bought, as the books have it, and what was paid back on it over all its cases."""
+
+    reference: str
+    package: str
+    paid: Money
+    purchased_at: datetime
+    service_started_at: datetime | None = None
+    deliverables_provided_at: datetime | None = None
+    checked: bool = False
+    refunded_minor: int = 0
+    reserved_minor: int = 0
+
+    @property
+    def facts(self) -> PurchaseFacts:
+        return PurchaseFacts(
+            paid=self.paid,
+            purchased_at=self.purchased_at,
+            service_started_at=self.service_started_at,
+            deliverables_provided_at=self.deliverables_provided_at,
+        )
+
+    @property
+    def has_moved_money(self) -> bool:
+        return self.refunded_minor + self.reserved_minor > 0
+
+    def states_the_same_as(self, other: "Purchase") -> bool:
+        """Whether the six facts agree; the check and the sums do not count."""
+        return (self.reference, self.package, self.facts) == (other.reference, other.package, other.facts)
+
+
+class Ground(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    kind: GroundKind
+    affected: Money
+    statement: Pointer
+    recorded_by: str
+    verified: bool = False
+    verified_by: str | None = None
+    verified_seq: int = 0  # orders the grounds that a proposal consumes
+    evidence: Pointer | None = None
+    refunded_minor: int = 0
+
+    @property
+    def left_minor(self) -> int:
+        return self.affected.amount_minor - self.refunded_minor
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    by: str
+    roles: tuple[str, ...]
+    at: datetime
+    reason: Pointer
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a refund that one ground carries."""
+
+    ground: str
+    amount_minor: int
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What the policy said of a proposal, and the facts it saw, so that it can be judged again."""
+
+    policy: int
+    refund: str
+    maximum: Money | None
+    needs_approval: bool
+    clauses: tuple[str, ...]
+    reasons: tuple[str, ...]
+    facts: Facts
+
+
+class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    remedy: RemedyKind  # compensation or refund
+    amount: Money
+    reason: Pointer
+    proposed_by: str
+    proposed_at: datetime
+    digest: str  # the hash of its `proposed` event: what an approver approves
+    status: ProposalStatus = ProposalStatus.PROPOSED
+    kind: CompensationKind | None = None
+    grounds: tuple[str, ...] = ()
+    judgement: Judgement | None = None  # of refunds
+    approvals: tuple[Approval, ...] = ()
+    outdated: bool = False  # facts changed while its payout was under way: a failed payout leaves it void
+    shares: tuple[Share, ...] = ()
+    payment_reference: str | None = None
+
+    @property
+    def needs_approval(self) -> bool:
+        return self.judgement is None or self.judgement.needs_approval
+
+    @property
+    def is_open(self) -> bool:
+        return self.status in {ProposalStatus.PROPOSED, ProposalStatus.APPROVED}
+
+
+class RemedyGiven(msgspec.Struct, frozen=True, kw_only=True):
+    """A remedy that was offered, booked, granted or paid, and how it ended if it did not hold."""
+
+    kind: RemedyKind
+    seq: int
+    at: datetime
+    proposal: str | None = None
+    description: Pointer | None = None
+    answer_by: str | None = None
+    starts_at: datetime | None = None
+    minutes: int | None = None
+    channel: Pointer | None = None
+    host: str | None = None
+    ended: str | None = None
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    kind: LinkKind
+    case: str
+
+
+class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
+    """Evidence: `content` is kept apart from the log, which holds a commitment to it."""
+
+    id: str  # random
+    name: str
+    content_type: str
+    content: bytes
+    problem: str | None = None
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True):
+    """`version` is the seq of the last event, `head` its hash."""
+
+    id: str
+    number: int
+    mail_tag: str
+    version: int
+    head: str
+    state: CaseState
+    category: Category
+    received_at: datetime
+    opened_at: datetime
+    changed_at: datetime
+    subject: Pointer
+    title: Pointer
+    client_name: Pointer
+    client_email: Pointer
+    participants: tuple[Pointer, ...]
+    assignee: str | None = None
+    purchase: Purchase | None = None
+    grounds: tuple[Ground, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    remedies: tuple[RemedyGiven, ...] = ()
+    links: tuple[Link, ...] = ()
+    follows: str | None = None  # the closed case that this one continues
+    unverified_of: str | None = None  # the case its sender referred to without being one of its participants
+    # Where the conversation stands.
+    client_messages: tuple[int, ...] = (1,)  # what the client wrote, oldest first, by seq
+    answers: tuple[int, ...] = ()  # letters by a person since then that have not bounced
+    answer_waived: bool = False
+    waiting_since: datetime | None = None  # for the client
+    # What is due; none of these while nothing is.
+    first_answer_due: datetime | None = None
+    update_due: datetime | None = None
+    offer_due: datetime | None = None
+    closed_at: datetime | None = None
+    resolution: Resolution | None = None
+
+    @property
+    def chain(self) -> str:
+        return chain_of(self.id)
+
+    @property
+    def client_wrote_seq(self) -> int:
+        return self.client_messages[-1]
+
+    @property
+    def is_answered(self) -> bool:
+        return bool(self.answers) or self.answer_waived
+
+    @property
+    def payout_under_way(self) -> Proposal | None:
+        return next((one for one in self.proposals if one.status is ProposalStatus.PAYING), None)
+
+    @property
+    def facts(self) -> Facts:
+        """The facts a decision sees, as they stand."""
+        purchase = self.purchase
+        return Facts(
+            requested_at=self.received_at,
+            category=self.category,
+            purchase=purchase.facts if purchase else None,
+            refunded=Money(amount_minor=purchase.refunded_minor, currency=purchase.paid.currency) if purchase else None,
+            grounds=tuple(
+                GroundFacts(
+                    kind=ground.kind,
+                    verified=ground.verified,
+                    affected=ground.affected,
+                    refunded=Money(amount_minor=ground.refunded_minor, currency=ground.affected.currency),
+                )
+                for ground in self.grounds
+            ),
+        )
+
+    def proposal(self, proposal_id: str | None) -> Proposal | None:
+        return next((one for one in self.proposals if one.id == proposal_id), None)
+
+    def ground(self, ground_id: str) -> Ground | None:
+        return next((one for one in self.grounds if one.id == ground_id), None)
+
+
+def chain_of(case_id: str) -> str:
+    return f"case:{case_id}"
+
+
+def case_number_text(number: int) -> str:
+    """As people say it: C-1042. Names a case, joins nothing (a number can be guessed)."""
+    return f"C-{number}"
+
+
+def booked_slot(case: Case) -> tuple[str, datetime, datetime] | None:
+    """Host, start and end of the consultation that the case holds in somebody's calendar, if it does."""
+    holds = case.state is CaseState.CONSULTATION_SCHEDULED or case.resolution is Resolution.REMEDY_ACCEPTED
+    if not holds or not case.remedies:
+        return None
+    last = case.remedies[-1]
+    if last.host is None or last.starts_at is None or last.minutes is None:
+        return None
+    return last.host, last.starts_at, last.starts_at + timedelta(minutes=last.minutes)

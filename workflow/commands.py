@@ -1,0 +1,207 @@
+"""What can be asked of a case: one frozen type for each command, and the data that each trigger takes."""
+
+from datetime import date, datetime
+
+import msgspec
+
+from workflow.cases import NewAttachment, Purchase
+from workflow.money import Money
+from workflow.policy import Category, GroundKind
+from workflow.states import (
+    CompensationKind,
+    Direction,
+    LinkKind,
+    RemedyKind,
+    Resolution,
+    ResumeReason,
+    Trigger,
+    Verdict,
+)
+
+
+class TriggerData(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of the data that a trigger takes."""
+
+
+class InvestigateData(TriggerData, frozen=True, kw_only=True):
+    assignee: str | None = None  # the actor, if absent
+
+
+class OfferAdjustmentData(TriggerData, frozen=True, kw_only=True):
+    description: str
+    answer_by: date  # in the desk's zone
+
+
+class ScheduleConsultationData(TriggerData, frozen=True, kw_only=True):
+    starts_at: datetime
+    minutes: int
+    channel: str
+
+
+class IssueCompensationData(TriggerData, frozen=True, kw_only=True):
+    proposal: str | None
+
+
+class RefundData(TriggerData, frozen=True, kw_only=True):
+    proposal: str | None
+    payment_reference: str
+
+
+class ResumeData(TriggerData, frozen=True, kw_only=True):
+    reason_code: ResumeReason
+
+
+class CloseData(TriggerData, frozen=True, kw_only=True):
+    resolution: Resolution
+    duplicate_of: str | None = None
+
+
+class ReopenData(TriggerData, frozen=True, kw_only=True):
+    pass
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of all commands."""
+
+
+class OpenCase(Command, frozen=True, kw_only=True):
+    case_id: str
+    mail_tag: str
+    subject: str
+    message: str
+    client_name: str
+    client_email: str
+    category: Category
+    received_at: datetime | None = None  # now, if absent
+    purchase: Purchase | None = None
+    purchase_reference: str | None = None  # a known one, to link
+    follows: str | None = None
+    unverified_of: str | None = None
+    attachments: tuple[NewAttachment, ...] = ()
+
+
+class Fire(Command, frozen=True, kw_only=True):
+    trigger: Trigger
+    reason: str
+    data: TriggerData
+
+
+class RecordPurchase(Command, frozen=True, kw_only=True):
+    """Facts as the books have them; or the reference of a known purchase alone, to link it."""
+
+    purchase: Purchase | None = None
+    reference: str | None = None
+
+
+class CheckPurchase(Command, frozen=True, kw_only=True):
+    reason: str
+
+
+class RecordGround(Command, frozen=True, kw_only=True):
+    kind: GroundKind
+    affected: Money
+    statement: str
+
+
+class VerifyGround(Command, frozen=True, kw_only=True):
+    ground: str
+    verified: bool
+    evidence: str
+
+
+class Propose(Command, frozen=True, kw_only=True):
+    remedy: RemedyKind
+    amount: Money
+    reason: str
+    kind: CompensationKind | None = None
+    grounds: tuple[str, ...] = ()
+
+
+class GiveVerdict(Command, frozen=True, kw_only=True):
+    proposal: str
+    verdict: Verdict
+    digest: str
+    reason: str
+
+
+class BeginPayout(Command, frozen=True, kw_only=True):
+    proposal: str
+    reason: str
+
+
+class FailPayout(Command, frozen=True, kw_only=True):
+    proposal: str
+    reason: str
+
+
+class WithdrawProposal(Command, frozen=True, kw_only=True):
+    proposal: str
+    reason: str
+
+
+class Assign(Command, frozen=True, kw_only=True):
+    assignee: str | None
+    reason: str = ""
+
+
+class Recategorize(Command, frozen=True, kw_only=True):
+    category: Category
+    reason: str = ""
+
+
+class CorrectRequestedAt(Command, frozen=True, kw_only=True):
+    requested_at: datetime
+    reason: str
+
+
+class SetParticipants(Command, frozen=True, kw_only=True):
+    """Whose mail counts as the client's, beside the client's own address."""
+
+    participants: tuple[str, ...]
+
+
+class AddNote(Command, frozen=True, kw_only=True):
+    text: str
+
+
+class AddMessage(Command, frozen=True, kw_only=True):
+    direction: Direction
+    text: str
+    awaits_reply: bool = False
+    subject: str = ""
+    sender: str = ""
+    attachments: tuple[NewAttachment, ...] = ()
+
+
+class RecordBounce(Command, frozen=True, kw_only=True):
+    """A letter to the client came back undelivered."""
+
+    message: str
+    reason: str = ""
+
+
+class WaiveAnswer(Command, frozen=True, kw_only=True):
+    message: str
+    reason: str
+
+
+class AddAttachment(Command, frozen=True, kw_only=True):
+    attachment: NewAttachment
+
+
+class LinkCase(Command, frozen=True, kw_only=True):
+    kind: LinkKind
+    case: str
+
+
+# The data types by trigger; each transition's row in the table names its own.
+TRIGGER_DATA: dict[Trigger, type[TriggerData]] = {
+    Trigger.INVESTIGATE: InvestigateData,
+    Trigger.OFFER_ADJUSTMENT: OfferAdjustmentData,
+    Trigger.SCHEDULE_CONSULTATION: ScheduleConsultationData,
+    Trigger.ISSUE_COMPENSATION: IssueCompensationData,
+    Trigger.REFUND: RefundData,
+    Trigger.RESUME: ResumeData,
+    Trigger.CLOSE: CloseData,
+    Trigger.REOPEN: ReopenData,
+}

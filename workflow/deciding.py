@@ -1,0 +1,774 @@
+"""What a command does to a case: the story of each command, in order, told as events.
+
+`decide` is pure. It raises what `workflow.errors` lists; what it returns has not happened until the ledger records it.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from typing import Any
+
+from msgspec.structs import replace
+
+from workflow import commands as c
+from workflow import events as e
+from workflow.cases import Case, Judgement, NewAttachment, Purchase
+from workflow.errors import (
+    BadInput,
+    FieldError,
+    Forbidden,
+    GuardRefused,
+    ImpossibleFacts,
+    NotFound,
+    PurchaseDiffers,
+    Refusal,
+    WrongDigest,
+    bad_field,
+)
+from workflow.guards import (
+    Context,
+    Guard,
+    GuardContext,
+    approval_is_needed,
+    approved_by_another_person,
+    approves_once,
+    ask,
+    case_is_investigated,
+    case_is_open,
+    facts_are_checked,
+    facts_cannot_be_true,
+    judge,
+    last_settled_refund,
+    missing_approvals,
+    named_proposal,
+    no_payout_under_way,
+    proposal_is_approved,
+    proposal_is_not_void,
+    proposal_is_open,
+    refuse_amount,
+    refuse_assignee,
+    settled_by_another_person,
+    shares_of,
+    there_is_a_purchase,
+    within_approval_tier,
+    within_maximum,
+)
+from workflow.lifecycle import BY_SOURCE, TRANSITIONS, fire
+from workflow.policy import Decision, GroundKind
+from workflow.roles import APPROVERS, INTAKE, PAYERS, RECORDERS, SETTLERS, WORKERS, Actor, Role, in_order
+from workflow.states import (
+    CaseState,
+    Direction,
+    ProposalStatus,
+    RemedyKind,
+    Resolution,
+    ResumeReason,
+    Trigger,
+    Verdict,
+)
+from workflow.timezones import zone
+
+MAX_GROUNDS = 100  # keeps a decision's recorded facts within one event
+MAX_PARTICIPANTS = 50
+MAX_CONSULTATION_MINUTES = 24 * 60
+FURTHEST = timedelta(days=3650)  # later is a slip, and would run off the calendar
+
+Drafts = tuple[e.Draft, ...]
+
+
+def decide(case: Case | None, context: Context, command: c.Command, actor: Actor, now: datetime) -> Drafts:
+    """What this command does, as events in order; none if everything is so already.
+
+    `case` is None exactly for OpenCase. Raises Forbidden, BadInput, NotFound, Refused with every reason, or
+    PurchaseDiffers.
+    """
+    forbid_unless(actor, roles_of(command, case), command)
+    check_texts(command)
+    if isinstance(command, c.OpenCase):
+        return open_case(context, command, now)
+    if case is None:
+        raise NotFound("case")
+    return DECISIONS[type(command)](Attempt(case, context, actor, now), command)
+
+
+def require_target(case: Case, command: c.Command) -> None:
+    """Raise NotFound where the command names a part that the case does not have."""
+    match command:
+        case (
+            c.GiveVerdict(proposal=proposal)
+            | c.BeginPayout(proposal=proposal)
+            | c.FailPayout(proposal=proposal)
+            | c.WithdrawProposal(proposal=proposal)
+        ):
+            found, what = case.proposal(proposal) is not None, "proposal"
+        case c.VerifyGround(ground=ground):
+            found, what = case.ground(ground) is not None, "ground"
+        case c.WaiveAnswer(message=message):
+            found, what = message in {f"m{seq}" for seq in case.client_messages}, "message"
+        case _:
+            return
+    if not found:
+        raise NotFound(what)
+
+
+class Attempt:
+    """One command's view: the case, who asks, when, and what is known besides."""
+
+    __slots__ = ("actor", "case", "context", "now")
+
+    def __init__(self, case: Case, context: Context, actor: Actor, now: datetime) -> None:
+        self.case = case
+        self.context = context
+        self.actor = actor
+        self.now = now
+
+    def demand(self, *guards: Guard, **about: Any) -> None:
+        """Raise GuardRefused with the reason of every guard that says no."""
+        refusals = ask(guards, self.guard_context(**about))
+        if refusals:
+            raise GuardRefused(*refusals)
+
+    def guard_context(self, **about: Any) -> GuardContext:
+        return GuardContext(case=self.case, actor=self.actor, now=self.now, context=self.context, **about)
+
+    def update_due(self) -> datetime:
+        return self.now + timedelta(days=self.context.settings_now(self.now).next_update_days)
+
+
+def roles_of(command: c.Command, case: Case | None) -> frozenset[Role]:
+    """Who may ever give this command."""
+    if not isinstance(command, c.Fire):
+        return COMMAND_ROLES[type(command)]
+    rows = (row for row in TRANSITIONS if row.trigger is command.trigger)
+    row = (case and BY_SOURCE.get((case.state, command.trigger))) or next(rows)
+    return row.roles_for(command.data)
+
+
+def forbid_unless(actor: Actor, roles: frozenset[Role], command: c.Command) -> None:
+    if actor.may(roles):
+        return
+    what = command.trigger if isinstance(command, c.Fire) else type(command).__name__
+    who = in_order(roles)
+    raise Forbidden(Refusal(code="role", text=f"{what} is for: {', '.join(who)}", who=who))
+
+
+def check_texts(command: c.Command) -> None:
+    """A reason, a statement, evidence or a payment's reference that is asked for has to say something."""
+    given: list[tuple[str, c.Command | c.TriggerData]] = [("", command)]
+    if isinstance(command, c.Fire):
+        given.append(("data.", command.data))
+    missing = [
+        FieldError(field=f"{at}{field}", message="must not be empty")
+        for at, struct in given
+        for field in REQUIRED_TEXTS.get(type(struct), ())
+        if not getattr(struct, field).strip()
+    ]
+    if missing:
+        raise BadInput(*missing)
+
+
+# Opening.
+
+
+def open_case(context: Context, command: c.OpenCase, now: datetime) -> Drafts:
+    received_at = command.received_at or now
+    if received_at > now:
+        raise bad_field("received_at", "is in the future")
+    settings = context.settings_now(now)
+    opened = e.Opened(
+        number=context.next_number,
+        mail_tag=command.mail_tag,
+        category=command.category,
+        received_at=received_at,
+        first_answer_due=received_at + timedelta(hours=settings.first_answer_hours),
+        update_due=now + timedelta(days=settings.next_update_days),
+        follows=command.follows,
+        unverified_of=command.unverified_of,
+    )
+    personal = {
+        "subject": command.subject,
+        "message": command.message,
+        "client_name": command.client_name,
+        "client_email": command.client_email,
+    }
+    if not command.subject.strip():
+        personal["title"] = title_from(command.message)
+    purchase = purchase_to_link(context, command.purchase, command.purchase_reference, "purchase.")
+    linking: Drafts = ()
+    if purchase is not None:
+        if purchase.purchased_at > received_at:
+            raise bad_field("received_at", "is before the purchase")
+        linking = (e.Draft(data=e.PurchaseChanged(purchase=purchase, change="linked")),)
+    return (
+        e.Draft(data=opened, personal=personal, state_after=CaseState.OPENED),
+        *linking,
+        *(attached(one, "m1") for one in command.attachments),
+    )
+
+
+def title_from(message: str) -> str:
+    """What a person reads where the client gave no subject: the first words of the letter."""
+    first = " ".join(message.split())
+    return (first[:77] + "…" if len(first) > 78 else first) or "(no subject)"
+
+
+def purchase_to_link(context: Context, stated: Purchase | None, reference: str | None, at: str) -> Purchase | None:
+    """The desk's own record of the purchase where it has one; `at` prefixes the field names of errors."""
+    known = context.known_purchase
+    if stated is None and reference is None:
+        return None
+    if known is None:
+        if stated is None:
+            raise bad_field(f"{at}reference", "is no purchase that the desk knows; give its facts")
+        return replace(stated, checked=False, refunded_minor=0, reserved_minor=0)
+    if stated is not None and not known.states_the_same_as(stated):
+        raise PurchaseDiffers(known.reference, differing_facts(known, stated))
+    return known
+
+
+def differing_facts(known: Purchase, stated: Purchase) -> tuple[str, ...]:
+    fields = ("package", "paid", "purchased_at", "service_started_at", "deliverables_provided_at")
+    return tuple(field for field in fields if getattr(known, field) != getattr(stated, field))
+
+
+# Transitions.
+
+
+def fire_trigger(attempt: Attempt, command: c.Fire) -> Drafts:
+    check_trigger_data(attempt, command)
+    proposal = named_proposal(attempt.case, command.data)
+    ctx = attempt.guard_context(data=command.data, proposal=proposal)
+    target = fire(command.trigger, ctx)
+    row = BY_SOURCE[attempt.case.state, command.trigger]
+    data, texts, further = OUTCOMES[command.trigger](attempt, command.data)
+    step = e.Draft(
+        data=data,
+        personal={"reason": command.reason, **texts},
+        trigger=command.trigger,
+        state_after=target,
+        guards={guard.__name__: True for guard in row.guards},
+    )
+    return (step, *further)
+
+
+def check_trigger_data(attempt: Attempt, command: c.Fire) -> None:
+    """What makes no sense whatever the state: 422 comes before 409."""
+    match command.data:
+        case c.OfferAdjustmentData(answer_by=answer_by):
+            today = attempt.now.astimezone(desk_zone(attempt)).date()
+            if not today <= answer_by <= today + FURTHEST:
+                raise bad_field("data.answer_by", f"has to be from today to {FURTHEST.days} days ahead")
+        case c.ScheduleConsultationData(starts_at=starts_at, minutes=minutes):
+            if not attempt.now < starts_at <= attempt.now + FURTHEST:
+                raise bad_field("data.starts_at", f"has to be in the future, at most {FURTHEST.days} days ahead")
+            if not 0 < minutes <= MAX_CONSULTATION_MINUTES:
+                raise bad_field("data.minutes", f"has to be from 1 to {MAX_CONSULTATION_MINUTES}")
+        case c.RefundData(proposal=proposal) | c.IssueCompensationData(proposal=proposal):
+            if proposal is not None and attempt.case.proposal(proposal) is None:
+                raise bad_field("data.proposal", "is no proposal of this case")
+        case c.CloseData(resolution=resolution, duplicate_of=duplicate_of):
+            if duplicate_of is None:
+                return
+            if resolution is not Resolution.DUPLICATE:
+                raise bad_field("data.duplicate_of", "goes with the resolution duplicate only")
+            if duplicate_of == attempt.case.id or duplicate_of not in attempt.context.known_cases:
+                raise bad_field("data.duplicate_of", "is no other case of this desk")
+
+
+Outcome = tuple[e.EventData, dict[str, str], Drafts]
+
+
+def investigate(attempt: Attempt, data: c.InvestigateData) -> Outcome:
+    return e.InvestigationStarted(assignee=data.assignee or attempt.actor.id), {}, ()
+
+
+def offer_adjustment(attempt: Attempt, data: c.OfferAdjustmentData) -> Outcome:
+    # The whole of the last day is the client's.
+    end = datetime.combine(data.answer_by, time.max, tzinfo=desk_zone(attempt))
+    return (
+        e.AdjustmentOffered(answer_by=data.answer_by.isoformat(), answer_due=end.astimezone(UTC)),
+        {"description": data.description},
+        (),
+    )
+
+
+def schedule_consultation(attempt: Attempt, data: c.ScheduleConsultationData) -> Outcome:
+    host = attempt.case.assignee or attempt.actor.id
+    return (
+        e.ConsultationScheduled(starts_at=data.starts_at, minutes=data.minutes, host=host),
+        {"channel": data.channel},
+        (),
+    )
+
+
+def issue_compensation(_: Attempt, data: c.IssueCompensationData) -> Outcome:
+    return e.CompensationIssued(proposal=data.proposal or ""), {}, ()
+
+
+def refund(attempt: Attempt, data: c.RefundData) -> Outcome:
+    case = attempt.case
+    proposal = case.proposal(data.proposal)
+    if proposal is None or case.purchase is None:  # the guards have seen to it
+        raise NotFound("proposal")
+    amount = proposal.amount.amount_minor
+    released = amount if proposal.status is ProposalStatus.PAYING else 0
+    sums = replace(
+        case.purchase,
+        refunded_minor=case.purchase.refunded_minor + amount,
+        reserved_minor=case.purchase.reserved_minor - released,
+    )
+    event = e.Refunded(
+        proposal=proposal.id,
+        amount=proposal.amount,
+        payment_reference=data.payment_reference,
+        shares=shares_of(case, proposal),
+    )
+    return event, {}, purchase_drafts(attempt, sums, "sums")
+
+
+def resume(attempt: Attempt, data: c.ResumeData) -> Outcome:
+    event = e.Resumed(reason_code=data.reason_code, update_due=attempt.update_due())
+    if data.reason_code is not ResumeReason.PAYMENT_FAILED:
+        return event, {}, ()
+    case, proposal = attempt.case, last_settled_refund(attempt.case)
+    if proposal is None or case.purchase is None:  # the guards have seen to it
+        raise NotFound("proposal")
+    sums = replace(case.purchase, refunded_minor=case.purchase.refunded_minor - proposal.amount.amount_minor)
+    reversal = e.Draft(data=e.PaymentReversed(proposal=proposal.id, amount=proposal.amount))
+    return event, {}, (reversal, *purchase_drafts(attempt, sums, "sums"))
+
+
+def close(attempt: Attempt, data: c.CloseData) -> Outcome:
+    withdrawn = tuple(one.id for one in attempt.case.proposals if one.is_open)
+    return e.Closed(resolution=data.resolution, duplicate_of=data.duplicate_of, withdrawn=withdrawn), {}, ()
+
+
+def reopen(attempt: Attempt, _: c.ReopenData) -> Outcome:
+    return e.Reopened(update_due=attempt.update_due()), {}, ()
+
+
+OUTCOMES: dict[Trigger, Callable[[Attempt, Any], Outcome]] = {
+    Trigger.INVESTIGATE: investigate,
+    Trigger.OFFER_ADJUSTMENT: offer_adjustment,
+    Trigger.SCHEDULE_CONSULTATION: schedule_consultation,
+    Trigger.ISSUE_COMPENSATION: issue_compensation,
+    Trigger.REFUND: refund,
+    Trigger.RESUME: resume,
+    Trigger.CLOSE: close,
+    Trigger.REOPEN: reopen,
+}
+
+
+# The purchase and its facts.
+
+
+def record_purchase(attempt: Attempt, command: c.RecordPurchase) -> Drafts:
+    case, stated = attempt.case, command.purchase
+    reference = stated.reference if stated else command.reference
+    old = case.purchase
+    attempt.demand(case_is_open)
+    if old is None or reference != old.reference:
+        if old is not None and old.has_moved_money:
+            raise fixed_by_money("reference_is_fixed", "the reference is fixed, since money has moved on it")
+        purchase = purchase_to_link(attempt.context, stated, command.reference, "")
+        if purchase is None:
+            return ()
+        check_purchase_fits(purchase, (case,))
+        linked = e.PurchaseChanged(purchase=purchase, change="linked", voids=voidable(case))
+        return (e.Draft(data=linked),)
+    if stated is None or old.states_the_same_as(stated):
+        return ()
+    if old.has_moved_money and stated.paid.currency != old.paid.currency:
+        raise fixed_by_money("currency_is_fixed", "the currency is fixed, since money has moved on the purchase")
+    if stated.paid.amount_minor < old.refunded_minor + old.reserved_minor:
+        raise fixed_by_money("paid_covers_refunds", "less would have been paid than is refunded and reserved already")
+    purchase = replace(stated, checked=False, refunded_minor=old.refunded_minor, reserved_minor=old.reserved_minor)
+    check_purchase_fits(purchase, (case, *attempt.context.linked))
+    return purchase_drafts(attempt, purchase, "facts")
+
+
+def fixed_by_money(code: str, text: str) -> GuardRefused:
+    return GuardRefused(Refusal(code=code, text=text))
+
+
+def check_purchase_fits(purchase: Purchase, cases: tuple[Case, ...]) -> None:
+    """No linked case may be left with facts that contradict each other (policy 2.10)."""
+    if any(purchase.purchased_at > case.received_at for case in cases):
+        raise bad_field("purchased_at", "is after the client's request")
+    if any(ground.affected.currency != purchase.paid.currency for case in cases for ground in case.grounds):
+        raise bad_field("paid.currency", "is not the currency of the grounds that are recorded")
+
+
+def check_purchase(attempt: Attempt, command: c.CheckPurchase) -> Drafts:
+    attempt.demand(case_is_open, there_is_a_purchase)
+    if attempt.case.purchase is None or attempt.case.purchase.checked:
+        return ()
+    return purchase_drafts(attempt, replace(attempt.case.purchase, checked=True), "check", reason=command.reason)
+
+
+def purchase_drafts(attempt: Attempt, purchase: Purchase, change: str, **personal: str) -> Drafts:
+    """The same fact in the chain of every case that shares the purchase, so that each replays from its own alone."""
+    return tuple(
+        e.Draft(
+            data=e.PurchaseChanged(purchase=purchase, change=change, voids=voidable(case) if change == "facts" else ()),
+            personal=personal if case is attempt.case else {},
+            chain=case.chain,
+        )
+        for case in (attempt.case, *attempt.context.linked)
+    )
+
+
+def voidable(case: Case) -> tuple[str, ...]:
+    return tuple(one.id for one in case.proposals if one.is_open or one.status is ProposalStatus.PAYING)
+
+
+# Grounds.
+
+
+def record_ground(attempt: Attempt, command: c.RecordGround) -> Drafts:
+    purchase = attempt.case.purchase
+    if purchase is not None and command.affected.currency != purchase.paid.currency:
+        raise bad_field("affected.currency", f"differs from what was paid in, {purchase.paid.currency}")
+    if any(ground.affected.currency != command.affected.currency for ground in attempt.case.grounds):
+        raise bad_field("affected.currency", "differs from the other grounds")
+    if len(attempt.case.grounds) >= MAX_GROUNDS:
+        raise bad_field("kind", f"the case has {MAX_GROUNDS} grounds already")
+    attempt.demand(case_is_open)
+    data = e.GroundRecorded(kind=command.kind, affected=command.affected, voids=voidable(attempt.case))
+    return (e.Draft(data=data, personal={"statement": command.statement}),)
+
+
+def verify_ground(attempt: Attempt, command: c.VerifyGround) -> Drafts:
+    if attempt.case.ground(command.ground) is None:
+        raise NotFound("ground")
+    attempt.demand(case_is_open)
+    data = e.GroundVerified(ground=command.ground, verified=command.verified, voids=voidable(attempt.case))
+    return (e.Draft(data=data, personal={"evidence": command.evidence}),)
+
+
+# Proposals, verdicts, payouts.
+
+
+def propose(attempt: Attempt, command: c.Propose) -> Drafts:
+    if command.amount.amount_minor == 0:
+        raise bad_field("amount.amount", "has to be more than nothing")
+    if command.remedy is RemedyKind.COMPENSATION:
+        return propose_compensation(attempt, command)
+    return propose_refund(attempt, command)
+
+
+def propose_compensation(attempt: Attempt, command: c.Propose) -> Drafts:
+    if command.kind is None:
+        raise bad_field("kind", "a compensation says what it is: service_credit, extra_service or discount")
+    if command.grounds:
+        raise bad_field("grounds", "a compensation consumes no grounds")
+    attempt.demand(case_is_investigated)
+    data = e.Proposed(remedy=command.remedy, amount=command.amount, kind=command.kind)
+    return (e.Draft(data=data, personal={"reason": command.reason}),)
+
+
+def propose_refund(attempt: Attempt, command: c.Propose) -> Drafts:
+    case = attempt.case
+    if command.kind is not None:
+        raise bad_field("kind", "goes with compensations only")
+    if case.purchase is not None and command.amount.currency != case.purchase.paid.currency:
+        raise bad_field("amount.currency", f"differs from what was paid in, {case.purchase.paid.currency}")
+    recognised = attempt.context.policy_for(case).settings.grounds
+    check_named_grounds(case, command.grounds, recognised)
+    verified = (one for one in case.grounds if one.verified and one.kind in recognised)
+    grounds = command.grounds or tuple(one.id for one in sorted(verified, key=lambda one: one.verified_seq))
+    attempt.demand(case_is_investigated, there_is_a_purchase, facts_are_checked)
+    decision = judged(attempt)
+    if not decision.needs_approval:
+        grounds = ()  # P5 gives everything back whatever went wrong
+    refusal = refuse_amount(case, command.amount, grounds, decision)
+    if refusal is not None:
+        raise GuardRefused(refusal)
+    judgement = Judgement(
+        policy=decision.policy,
+        refund=decision.refund,
+        maximum=decision.maximum,
+        needs_approval=decision.needs_approval,
+        clauses=tuple(decision.clauses),
+        reasons=tuple(one.code for one in decision.reasons),
+        facts=case.facts,
+    )
+    data = e.Proposed(remedy=command.remedy, amount=command.amount, grounds=grounds, judgement=judgement)
+    return (e.Draft(data=data, personal={"reason": command.reason}),)
+
+
+def check_named_grounds(case: Case, named: tuple[str, ...], recognised: tuple[GroundKind, ...]) -> None:
+    errors = []
+    for index, ground_id in enumerate(named):
+        ground = case.ground(ground_id)
+        if ground is None:
+            errors.append(FieldError(field=f"grounds[{index}]", message="is no ground of this case"))
+        elif ground_id in named[:index]:
+            errors.append(FieldError(field=f"grounds[{index}]", message="is named twice"))
+        elif not ground.verified:
+            errors.append(FieldError(field=f"grounds[{index}]", message="has not been verified"))
+        elif ground.kind not in recognised:
+            message = "is no ground for a refund under the policy of this purchase"
+            errors.append(FieldError(field=f"grounds[{index}]", message=message))
+    if errors:
+        raise BadInput(*errors)
+
+
+def judged(attempt: Attempt) -> Decision:
+    """The policy's decision on the facts as recorded."""
+    try:
+        return judge(attempt.case, attempt.context)
+    except ImpossibleFacts as impossible:
+        raise GuardRefused(facts_cannot_be_true(impossible)) from impossible
+
+
+def give_verdict(attempt: Attempt, command: c.GiveVerdict) -> Drafts:
+    proposal = attempt.case.proposal(command.proposal)
+    if proposal is None:
+        raise NotFound("proposal")
+    if command.digest != proposal.digest:
+        refusal = Refusal(
+            code="digest_matches", text="the digest is not this proposal's; read it again before you decide"
+        )
+        raise WrongDigest(refusal)
+    guards: tuple[Guard, ...] = (case_is_open, proposal_is_not_void, proposal_is_open, approved_by_another_person)
+    if command.verdict is Verdict.APPROVE:
+        guards = (*guards, approval_is_needed, within_approval_tier, approves_once, within_maximum)
+    attempt.demand(*guards, proposal=proposal)
+    complete = False
+    if command.verdict is Verdict.APPROVE:
+        complete = missing_approvals(proposal, attempt.context.settings_now(attempt.now)) <= 1
+    data = e.VerdictGiven(
+        proposal=proposal.id,
+        verdict=command.verdict,
+        digest=command.digest,
+        roles=in_order(attempt.actor.roles),
+        complete=complete,
+    )
+    return (e.Draft(data=data, personal={"reason": command.reason}),)
+
+
+def begin_payout(attempt: Attempt, command: c.BeginPayout) -> Drafts:
+    """From here on the amount is reserved and the money may leave at any moment."""
+    case, proposal = attempt.case, attempt.case.proposal(command.proposal)
+    if proposal is None:
+        raise NotFound("proposal")
+    if proposal.remedy is not RemedyKind.REFUND:
+        raise GuardRefused(Refusal(code="proposal_is_of_this_remedy", text="only a refund is paid out"))
+    attempt.demand(
+        case_is_investigated,
+        there_is_a_purchase,
+        proposal_is_not_void,
+        proposal_is_open,
+        proposal_is_approved,
+        settled_by_another_person,
+        facts_are_checked,
+        within_maximum,
+        no_payout_under_way,
+        proposal=proposal,
+    )
+    data = e.PayoutBegun(proposal=proposal.id, amount=proposal.amount)
+    return (
+        e.Draft(data=data, personal={"reason": command.reason}),
+        *purchase_drafts(attempt, reserve(case, proposal.amount.amount_minor), "sums"),
+    )
+
+
+def fail_payout(attempt: Attempt, command: c.FailPayout) -> Drafts:
+    case, proposal = attempt.case, attempt.case.proposal(command.proposal)
+    if proposal is None:
+        raise NotFound("proposal")
+    if proposal.status is not ProposalStatus.PAYING:
+        raise GuardRefused(Refusal(code="payout_is_under_way", text="no payout of this proposal is under way"))
+    return (
+        e.Draft(data=e.PayoutFailed(proposal=proposal.id), personal={"reason": command.reason}),
+        *purchase_drafts(attempt, reserve(case, -proposal.amount.amount_minor), "sums"),
+    )
+
+
+def reserve(case: Case, amount_minor: int) -> Purchase:
+    if case.purchase is None:  # the guards have seen to it
+        raise NotFound("purchase")
+    return replace(case.purchase, reserved_minor=case.purchase.reserved_minor + amount_minor)
+
+
+def withdraw_proposal(attempt: Attempt, command: c.WithdrawProposal) -> Drafts:
+    proposal = attempt.case.proposal(command.proposal)
+    if proposal is None:
+        raise NotFound("proposal")
+    attempt.demand(proposal_is_open, proposal=proposal)
+    return (e.Draft(data=e.ProposalWithdrawn(proposal=proposal.id), personal={"reason": command.reason}),)
+
+
+# The case itself.
+
+
+def assign(attempt: Attempt, command: c.Assign) -> Drafts:
+    if command.assignee != attempt.actor.id:
+        # An agent may take a case; giving one to somebody is a lead's.
+        forbid_unless(attempt.actor, frozenset({Role.LEAD}), command)
+    if command.assignee is not None:
+        refusal = refuse_assignee(attempt.context.people, command.assignee)
+        if refusal is not None:
+            raise GuardRefused(refusal)
+    attempt.demand(case_is_open)
+    if command.assignee == attempt.case.assignee:
+        return ()
+    return (e.Draft(data=e.Assigned(assignee=command.assignee), personal=only_given(reason=command.reason)),)
+
+
+def recategorize(attempt: Attempt, command: c.Recategorize) -> Drafts:
+    attempt.demand(case_is_open)
+    if command.category is attempt.case.category:
+        return ()
+    data = e.Recategorized(category=command.category, voids=voidable(attempt.case))
+    return (e.Draft(data=data, personal=only_given(reason=command.reason)),)
+
+
+def correct_requested_at(attempt: Attempt, command: c.CorrectRequestedAt) -> Drafts:
+    case = attempt.case
+    if command.requested_at > attempt.now:
+        raise bad_field("requested_at", "is in the future")
+    if case.purchase is not None and command.requested_at < case.purchase.purchased_at:
+        raise bad_field("requested_at", "is before the purchase")
+    attempt.demand(case_is_open)
+    if command.requested_at == case.received_at:
+        return ()
+    data = e.RequestedAtCorrected(requested_at=command.requested_at, voids=voidable(case))
+    return (e.Draft(data=data, personal={"reason": command.reason}),)
+
+
+def set_participants(_: Attempt, command: c.SetParticipants) -> Drafts:
+    addresses = tuple(dict.fromkeys(command.participants))
+    if len(addresses) > MAX_PARTICIPANTS:
+        raise bad_field("participants", f"at most {MAX_PARTICIPANTS} addresses")
+    personal = {f"participant_{index}": address for index, address in enumerate(addresses)}
+    return (e.Draft(data=e.ParticipantsSet(count=len(addresses)), personal=personal),)
+
+
+# The conversation.
+
+
+def add_note(_: Attempt, command: c.AddNote) -> Drafts:
+    return (e.Draft(data=e.NoteAdded(), personal={"text": command.text}),)
+
+
+def add_message(attempt: Attempt, command: c.AddMessage) -> Drafts:
+    if command.direction is Direction.INBOUND and command.awaits_reply:
+        raise bad_field("awaits_reply", "only a message to the client can await a reply")
+    data: e.EventData = (
+        e.MessageReceived(update_due=attempt.update_due())
+        if command.direction is Direction.INBOUND
+        else e.MessageSent(awaits_reply=command.awaits_reply, update_due=attempt.update_due())
+    )
+    message = f"m{attempt.case.version + 1}"
+    personal = {"text": command.text, **only_given(subject=command.subject, sender=command.sender)}
+    return (e.Draft(data=data, personal=personal), *(attached(one, message) for one in command.attachments))
+
+
+def record_bounce(attempt: Attempt, command: c.RecordBounce) -> Drafts:
+    if command.message not in {f"m{seq}" for seq in attempt.case.answers}:
+        return ()  # the client has written since, or it is known to have bounced
+    hours = attempt.context.settings_now(attempt.now).first_answer_hours
+    data = e.MessageBounced(message=command.message, update_due=attempt.now + timedelta(hours=hours))
+    return (e.Draft(data=data, personal=only_given(reason=command.reason)),)
+
+
+def waive_answer(attempt: Attempt, command: c.WaiveAnswer) -> Drafts:
+    if command.message not in {f"m{seq}" for seq in attempt.case.client_messages}:
+        raise NotFound("message")
+    return (e.Draft(data=e.AnswerWaived(message=command.message), personal={"reason": command.reason}),)
+
+
+def add_attachment(_: Attempt, command: c.AddAttachment) -> Drafts:
+    return (attached(command.attachment, None),)
+
+
+def attached(attachment: NewAttachment, message: str | None) -> e.Draft:
+    data = e.AttachmentAdded(
+        attachment=attachment.id,
+        content_type=attachment.content_type,
+        size=len(attachment.content),
+        problem=attachment.problem,
+        message=message,
+    )
+    return e.Draft(data=data, personal={"name": attachment.name}, attachment=attachment)
+
+
+def link_case(attempt: Attempt, command: c.LinkCase) -> Drafts:
+    if command.case == attempt.case.id or command.case not in attempt.context.known_cases:
+        raise bad_field("case", "is no other case of this desk")
+    if any(link.case == command.case and link.kind is command.kind for link in attempt.case.links):
+        return ()
+    return (e.Draft(data=e.Linked(kind=command.kind, case=command.case)),)
+
+
+def only_given(**texts: str) -> dict[str, str]:
+    return {field: text for field, text in texts.items() if text}
+
+
+def desk_zone(attempt: Attempt) -> tzinfo:
+    return zone(attempt.context.settings_now(attempt.now).timezone)
+
+
+DECISIONS: dict[type[c.Command], Callable[[Attempt, Any], Drafts]] = {
+    c.Fire: fire_trigger,
+    c.RecordPurchase: record_purchase,
+    c.CheckPurchase: check_purchase,
+    c.RecordGround: record_ground,
+    c.VerifyGround: verify_ground,
+    c.Propose: propose,
+    c.GiveVerdict: give_verdict,
+    c.BeginPayout: begin_payout,
+    c.FailPayout: fail_payout,
+    c.WithdrawProposal: withdraw_proposal,
+    c.Assign: assign,
+    c.Recategorize: recategorize,
+    c.CorrectRequestedAt: correct_requested_at,
+    c.SetParticipants: set_participants,
+    c.AddNote: add_note,
+    c.AddMessage: add_message,
+    c.RecordBounce: record_bounce,
+    c.WaiveAnswer: waive_answer,
+    c.AddAttachment: add_attachment,
+    c.LinkCase: link_case,
+}
+
+COMMAND_ROLES: dict[type[c.Command], frozenset[Role]] = {
+    c.OpenCase: INTAKE,
+    c.RecordPurchase: RECORDERS,
+    c.CheckPurchase: RECORDERS,
+    c.RecordGround: RECORDERS,
+    c.VerifyGround: RECORDERS,
+    c.Propose: RECORDERS,
+    c.GiveVerdict: APPROVERS,
+    c.BeginPayout: PAYERS,
+    c.FailPayout: SETTLERS,
+    c.WithdrawProposal: RECORDERS,
+    c.Assign: WORKERS,
+    c.Recategorize: RECORDERS,
+    c.CorrectRequestedAt: frozenset({Role.LEAD}),
+    c.SetParticipants: RECORDERS,
+    c.AddNote: RECORDERS,
+    c.AddMessage: INTAKE,
+    c.RecordBounce: INTAKE,
+    c.WaiveAnswer: RECORDERS,
+    c.AddAttachment: INTAKE,
+    c.LinkCase: RECORDERS,
+}
+
+REQUIRED_TEXTS: dict[type[c.Command | c.TriggerData], tuple[str, ...]] = {
+    c.Fire: ("reason",),
+    c.OfferAdjustmentData: ("description",),
+    c.ScheduleConsultationData: ("channel",),
+    c.RefundData: ("payment_reference",),
+    c.CheckPurchase: ("reason",),
+    c.RecordGround: ("statement",),
+    c.VerifyGround: ("evidence",),
+    c.Propose: ("reason",),
+    c.GiveVerdict: ("reason",),
+    c.BeginPayout: ("reason",),
+    c.FailPayout: ("reason",),
+    c.WithdrawProposal: ("reason",),
+    c.CorrectRequestedAt: ("reason",),
+    c.WaiveAnswer: ("reason",),
+}

@@ -1,0 +1,383 @@
+"""What the log can say: one frozen type of data for each type of event, and the envelope around them.
+
+The data hold no personal text; personal fields travel beside them and enter the event as commitments.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from workflow.cases import Judgement, NewAttachment, Purchase, Share
+from workflow.money import Money
+from workflow.policy import Category, GroundKind, PolicyVersion
+from workflow.roles import Role
+from workflow.states import (
+    CaseState,
+    CompensationKind,
+    LinkKind,
+    RemedyKind,
+    Resolution,
+    ResumeReason,
+    Trigger,
+    Verdict,
+)
+
+
+class EventData(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The base of all event data. Defaults are left out of the stored bytes."""
+
+
+# Transitions: one type per trigger, in the past tense.
+
+
+class InvestigationStarted(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    assignee: str
+
+
+class AdjustmentOffered(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    answer_by: str  # the last day, by the desk's calendar
+    answer_due: datetime  # the end of that day
+
+
+class ConsultationScheduled(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    starts_at: datetime
+    minutes: int
+    host: str
+
+
+class CompensationIssued(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    proposal: str
+
+
+class Refunded(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    proposal: str
+    amount: Money
+    payment_reference: str
+    shares: tuple[Share, ...] = ()
+
+
+class Resumed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    reason_code: ResumeReason
+    update_due: datetime
+
+
+class Closed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    resolution: Resolution
+    duplicate_of: str | None = None
+    withdrawn: tuple[str, ...] = ()  # proposals that end with the case
+
+
+class Reopened(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    update_due: datetime
+
+
+# Facts and money.
+
+
+class Opened(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    number: int
+    mail_tag: str
+    category: Category
+    received_at: datetime
+    first_answer_due: datetime
+    update_due: datetime
+    follows: str | None = None  # the closed case that this one continues
+    unverified_of: str | None = None  # the case that the sender referred to without being one of its participants
+
+
+class PurchaseChanged(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """The full facts, written to every linked case. `change` is linked, facts, check or sums."""
+
+    purchase: Purchase
+    change: str
+    voids: tuple[str, ...] = ()
+
+
+class GroundRecorded(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    kind: GroundKind
+    affected: Money
+    voids: tuple[str, ...] = ()
+
+
+class GroundVerified(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    ground: str
+    verified: bool
+    voids: tuple[str, ...] = ()
+
+
+class Proposed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    remedy: RemedyKind
+    amount: Money
+    kind: CompensationKind | None = None
+    grounds: tuple[str, ...] = ()
+    judgement: Judgement | None = None
+
+
+class VerdictGiven(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    proposal: str
+    verdict: Verdict
+    digest: str
+    roles: tuple[Role, ...]
+    complete: bool = False  # with this approval the proposal has all it needs
+
+
+class PayoutBegun(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    proposal: str
+    amount: Money
+
+
+class PayoutFailed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    proposal: str
+
+
+class ProposalWithdrawn(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    proposal: str
+
+
+class PaymentReversed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    proposal: str
+    amount: Money
+
+
+# The case itself and the conversation.
+
+
+class Assigned(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    assignee: str | None = None
+
+
+class Recategorized(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    category: Category
+    voids: tuple[str, ...] = ()
+
+
+class RequestedAtCorrected(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    requested_at: datetime
+    voids: tuple[str, ...] = ()
+
+
+class ParticipantsSet(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    count: int
+
+
+class NoteAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+class MessageReceived(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """From the client: by mail, or by phone or letter as an agent wrote it down."""
+
+    update_due: datetime
+
+
+class MessageSent(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """To the client. Only a person's letter answers; an automatic one is merely kept."""
+
+    update_due: datetime
+    awaits_reply: bool = False
+
+
+class MessageBounced(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """A letter to the client came back; `update_due` is when they have to hear from us instead."""
+
+    message: str
+    update_due: datetime
+
+
+class AnswerWaived(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    message: str
+
+
+class AttachmentAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    attachment: str
+    content_type: str
+    size: int
+    problem: str | None = None
+    message: str | None = None
+
+
+class Linked(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    kind: LinkKind
+    case: str
+
+
+# Chains of one event: what was refused, and mail that opened nothing.
+
+
+class AttemptRefused(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """`case` is absent where the attempt concerned none."""
+
+    code: str
+    command: str
+    case: str | None = None
+    version: int | None = None
+    trigger: Trigger | None = None
+    refusals: tuple[str, ...] = ()
+
+
+class MailSetAside(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    reason: str
+
+
+class CaseRead(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    case: str
+    version: int
+    what: str
+
+
+# The desk: people, tokens, policy, settings.
+
+
+class DeskCreated(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    timezone: str
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a transition table, as it is logged."""
+
+    trigger: Trigger
+    source: CaseState
+    target: CaseState
+    roles: tuple[Role, ...]
+    guards: tuple[str, ...]
+
+
+class LifecycleAdopted(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """The transition table that later events name by its hash."""
+
+    lifecycle: str
+    table: tuple[Edge, ...]
+
+
+class PolicyAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    version: PolicyVersion
+
+
+class PersonAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    roles: tuple[Role, ...]
+
+
+class RolesSet(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    roles: tuple[Role, ...]
+
+
+class PersonDisabled(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+class TokenCreated(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    token: str
+    expires_at: datetime | None = None
+
+
+class TokenRevoked(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    token: str
+
+
+EVENT_TYPES: dict[str, type[EventData]] = {
+    "investigation_started": InvestigationStarted,
+    "adjustment_offered": AdjustmentOffered,
+    "consultation_scheduled": ConsultationScheduled,
+    "compensation_issued": CompensationIssued,
+    "refunded": Refunded,
+    "resumed": Resumed,
+    "closed": Closed,
+    "reopened": Reopened,
+    "opened": Opened,
+    "purchase_changed": PurchaseChanged,
+    "ground_recorded": GroundRecorded,
+    "ground_verified": GroundVerified,
+    "proposed": Proposed,
+    "verdict_given": VerdictGiven,
+    "payout_begun": PayoutBegun,
+    "payout_failed": PayoutFailed,
+    "proposal_withdrawn": ProposalWithdrawn,
+    "payment_reversed": PaymentReversed,
+    "assigned": Assigned,
+    "recategorized": Recategorized,
+    "requested_at_corrected": RequestedAtCorrected,
+    "participants_set": ParticipantsSet,
+    "note_added": NoteAdded,
+    "message_received": MessageReceived,
+    "message_sent": MessageSent,
+    "message_bounced": MessageBounced,
+    "answer_waived": AnswerWaived,
+    "attachment_added": AttachmentAdded,
+    "linked": Linked,
+    "refused": AttemptRefused,
+    "mail_set_aside": MailSetAside,
+    "case_read": CaseRead,
+    "desk_created": DeskCreated,
+    "lifecycle_adopted": LifecycleAdopted,
+    "policy_added": PolicyAdded,
+    "person_added": PersonAdded,
+    "roles_set": RolesSet,
+    "person_disabled": PersonDisabled,
+    "token_created": TokenCreated,
+    "token_revoked": TokenRevoked,
+}
+TYPE_NAMES = {data: name for name, data in EVENT_TYPES.items()}
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that has been decided and not yet been given its place in a chain.
+
+    `chain` None means the chain of the case that the command was about.
+    """
+
+    data: EventData
+    personal: dict[str, str] = {}
+    trigger: Trigger | None = None
+    state_after: CaseState | None = None  # None: unchanged
+    guards: dict[str, bool] | None = None
+    chain: str | None = None
+    attachment: NewAttachment | None = None  # its content goes to storage, a commitment to it into the event
+
+    @property
+    def type(self) -> str:
+        return TYPE_NAMES[type(self.data)]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The body of a recorded event, field by field as DESIGN.md §3 lists them; its canonical bytes are what is kept.
+
+    `at` is UTC with six decimals; `data` is the type's EventData (plain JSON when read); `personal` maps each
+    personal field to its commitment.
+    """
+
+    v: int
+    log: str
+    chain: str
+    seq: int
+    prev: str
+    type: str
+    state_before: str | None
+    state_after: str | None
+    lifecycle: str
+    policy: int
+    at: str
+    actor: str
+    via: str
+    request: str
+    data: Any
+    personal: dict[str, str]
+    trigger: str | None = None
+    guards: dict[str, bool] | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """An event in its place: the envelope, its typed data, and the hash of its canonical bytes."""
+
+    event: Event
+    data: EventData
+    hash: str
+
+    @property
+    def at(self) -> datetime:
+        return datetime.fromisoformat(self.event.at)
+
+
+def at_text(moment: datetime) -> str:
+    """UTC with six decimals and a Z, so that texts sort as times do."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

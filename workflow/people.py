@@ -1,0 +1,161 @@
+"""The people of the desk: who they are to the rules, and the commands that change them."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec.structs import replace
+
+from workflow.cases import Pointer, pointer
+from workflow.commands import Command
+from workflow.errors import BrokenHistory, Forbidden, GuardRefused, Refusal, bad_field
+from workflow.events import Draft, PersonAdded, PersonDisabled, Recorded, RolesSet, TokenCreated, TokenRevoked
+from workflow.roles import ADMINS, STAFF_ROLES, Actor, Role, in_order
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """A bearer token; the secret itself is nowhere, its hash is the database's."""
+
+    id: str
+    expires_at: datetime | None = None
+
+
+class Person(msgspec.Struct, frozen=True, kw_only=True):
+    """`version` is the seq of the last event of the person's chain, `head` its hash."""
+
+    id: str
+    version: int
+    head: str
+    roles: tuple[Role, ...]
+    name: Pointer
+    email: Pointer
+    active: bool = True
+    tokens: tuple[Token, ...] = ()
+    changed_at: datetime
+
+    @property
+    def key(self) -> str:
+        return f"person:{self.id}"
+
+    @property
+    def chain(self) -> str:
+        return person_chain(self.id)
+
+    def may_act(self, token: str | None, now: datetime) -> bool:
+        """Whether they are active, and the token they came with, if any, is theirs and has not run out."""
+        if not self.active:
+            return False
+        return token is None or any(
+            one.id == token and (one.expires_at is None or now < one.expires_at) for one in self.tokens
+        )
+
+    def as_actor(self) -> Actor:
+        return Actor(kind="person", id=self.id, roles=frozenset(self.roles))
+
+
+def person_chain(person_id: str) -> str:
+    return f"desk:person:{person_id}"
+
+
+class AddPerson(Command, frozen=True, kw_only=True):
+    """A person new to the desk; `person_id` is random."""
+
+    person_id: str
+    email: str
+    name: str
+    roles: tuple[Role, ...]
+
+
+class SetRoles(Command, frozen=True, kw_only=True):
+    person_id: str
+    roles: tuple[Role, ...]
+
+
+class DisablePerson(Command, frozen=True, kw_only=True):
+    person_id: str
+
+
+class CreateToken(Command, frozen=True, kw_only=True):
+    """`token_id` names the token in the log; `secret_hash` (SHA-256 of the secret) is kept beside it."""
+
+    person_id: str
+    token_id: str
+    secret_hash: str
+    expires_at: datetime | None = None
+
+
+class RevokeToken(Command, frozen=True, kw_only=True):
+    person_id: str
+    token_id: str
+
+
+PersonCommand = AddPerson | SetRoles | DisablePerson | CreateToken | RevokeToken
+
+
+def decide_person(person: Person | None, command: PersonCommand, actor: Actor, now: datetime) -> tuple[Draft, ...]:
+    """What a command does to a person; `person` is None where they are new."""
+    if not actor.may(ADMINS):
+        raise Forbidden(Refusal(code="role", text="only an admin changes people and tokens", who=in_order(ADMINS)))
+    if isinstance(command, AddPerson):
+        if person is not None:
+            raise bad_field("person_id", "is somebody of this desk already")
+        return (
+            Draft(
+                data=PersonAdded(roles=checked_roles(command.roles)),
+                personal={"email": command.email, "name": command.name},
+            ),
+        )
+    if person is None:
+        raise bad_field("person_id", "is nobody of this desk")
+    if not person.active and not isinstance(command, RevokeToken):
+        raise GuardRefused(Refusal(code="person_is_active", text="the person has been disabled", who=in_order(ADMINS)))
+    match command:
+        case SetRoles():
+            roles = checked_roles(command.roles)
+            return (Draft(data=RolesSet(roles=roles)),) if roles != person.roles else ()
+        case DisablePerson():
+            return (Draft(data=PersonDisabled()),)
+        case CreateToken():
+            if command.expires_at is not None and command.expires_at <= now:
+                raise bad_field("expires_at", "has to be in the future")
+            return (Draft(data=TokenCreated(token=command.token_id, expires_at=command.expires_at)),)
+        case RevokeToken():
+            if all(token.id != command.token_id for token in person.tokens):
+                raise bad_field("token", "is no token of this person")
+            return (Draft(data=TokenRevoked(token=command.token_id)),)
+
+
+def checked_roles(roles: tuple[Role, ...]) -> tuple[Role, ...]:
+    if not roles or any(role not in STAFF_ROLES for role in roles):
+        raise bad_field("roles", f"has to name at least one of {', '.join(STAFF_ROLES)}")
+    return in_order(frozenset(roles))
+
+
+def evolve_person(person: Person | None, recorded: Recorded) -> Person:
+    """The person after one more event of their chain."""
+    event, data = recorded.event, recorded.data
+    if isinstance(data, PersonAdded):
+        if person is not None:
+            raise BrokenHistory(event.chain, event.seq, "the person is added a second time")
+        return Person(
+            id=event.chain.removeprefix(person_chain("")),
+            version=event.seq,
+            head=recorded.hash,
+            changed_at=recorded.at,
+            roles=data.roles,
+            name=pointer(event.seq, "name"),
+            email=pointer(event.seq, "email"),
+        )
+    if person is None:
+        raise BrokenHistory(event.chain, event.seq, "the chain does not begin with its person")
+    match data:
+        case RolesSet():
+            person = replace(person, roles=data.roles)
+        case PersonDisabled():
+            person = replace(person, active=False, tokens=())
+        case TokenCreated():
+            person = replace(person, tokens=(*person.tokens, Token(id=data.token, expires_at=data.expires_at)))
+        case TokenRevoked():
+            person = replace(person, tokens=tuple(token for token in person.tokens if token.id != data.token))
+        case _:
+            raise BrokenHistory(event.chain, event.seq, f"{event.type} is no event of a person")
+    return replace(person, version=event.seq, head=recorded.hash, changed_at=recorded.at)

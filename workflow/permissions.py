@@ -1,0 +1,101 @@
+"""Why not? For every trigger, in every state, for every actor: whether it is allowed, and if not, every reason."""
+
+from datetime import datetime
+
+import msgspec
+
+from workflow.cases import Case
+from workflow.commands import (
+    CloseData,
+    IssueCompensationData,
+    RefundData,
+    ResumeData,
+    TriggerData,
+)
+from workflow.errors import Refusal
+from workflow.guards import Context, GuardContext, ask, named_proposal, words
+from workflow.lifecycle import BY_SOURCE, TARGETS, TRANSITIONS, Transition, no_edge
+from workflow.roles import Actor, in_order
+from workflow.states import RESOLUTIONS, CaseState, RemedyKind, ResumeReason, Trigger
+
+# Any row of each trigger: its data and its roles are the same in all of them.
+ROWS: dict[Trigger, Transition] = {row.trigger: row for row in TRANSITIONS}
+
+# The data without which a trigger cannot be fired, by field.
+NEEDS: dict[Trigger, tuple[str, ...]] = {
+    trigger: tuple(field.name for field in msgspec.structs.fields(row.data) if field.required)
+    for trigger, row in ROWS.items()
+}
+
+NO_EDGES = {(state, trigger): no_edge(state, trigger) for state in CaseState for trigger in Trigger}
+
+
+class Permission(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether some data would pass; `needs` names the data, `refusals` say why none would."""
+
+    trigger: Trigger
+    target: CaseState
+    allowed: bool
+    needs: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+
+
+def permissions(case: Case, actor: Actor, now: datetime, context: Context) -> tuple[Permission, ...]:
+    """One answer for each trigger, in the order of the lifecycle."""
+    return tuple(permission(trigger, case, actor, now, context) for trigger in Trigger)
+
+
+def permission(trigger: Trigger, case: Case, actor: Actor, now: datetime, context: Context) -> Permission:
+    row = BY_SOURCE.get((case.state, trigger))
+    refusals = (
+        (NO_EDGES[case.state, trigger], *refused_role(ROWS[trigger], None, actor))
+        if row is None
+        else fewest_refusals(row, case, actor, now, context)
+    )
+    return Permission(
+        trigger=trigger,
+        target=TARGETS[trigger],
+        allowed=not refusals,
+        needs=NEEDS[trigger],
+        refusals=refusals,
+    )
+
+
+def fewest_refusals(row: Transition, case: Case, actor: Actor, now: datetime, context: Context) -> tuple[Refusal, ...]:
+    """The reasons that remain with the most promising data."""
+    best: tuple[Refusal, ...] | None = None
+    for data in promising(row.trigger, case):
+        ctx = GuardContext(
+            case=case, actor=actor, now=now, context=context, data=data, proposal=named_proposal(case, data)
+        )
+        refusals = (*refused_role(row, data, actor), *ask(row.guards, ctx))
+        if not refusals:
+            return ()
+        if best is None or len(refusals) < len(best):
+            best = refusals
+    return best or ()
+
+
+def promising(trigger: Trigger, case: Case) -> tuple[TriggerData | None, ...]:
+    """The data on which the guards' answer can depend; None stands for data that no guard minds."""
+    match trigger:
+        case Trigger.CLOSE:
+            return tuple(CloseData(resolution=resolution) for resolution in RESOLUTIONS[case.state])
+        case Trigger.RESUME:
+            return tuple(ResumeData(reason_code=code) for code in ResumeReason)
+        case Trigger.REFUND:
+            refunds = [one.id for one in case.proposals if one.remedy is RemedyKind.REFUND]
+            return tuple(RefundData(proposal=one, payment_reference="") for one in refunds or (None,))
+        case Trigger.ISSUE_COMPENSATION:
+            credits = [one.id for one in case.proposals if one.remedy is RemedyKind.COMPENSATION]
+            return tuple(IssueCompensationData(proposal=one) for one in credits or (None,))
+        case _:
+            return (None,)
+
+
+def refused_role(row: Transition, data: TriggerData | None, actor: Actor) -> tuple[Refusal, ...]:
+    roles = row.roles_for(data)
+    if actor.may(roles):
+        return ()
+    who = in_order(roles)
+    return (Refusal(code="role", text=f"{words(row.trigger)} is for: {', '.join(who)}", who=who),)
