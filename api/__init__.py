@@ -1,0 +1,1 @@
+"""How it is asked: the HTTP service, mail, the command line, settings. The only wiring."""

@@ -1,0 +1,142 @@
+"""Evidence files over HTTP: taken in whole, kept under random keys, and never shown inside a page of ours."""
+
+import uuid
+from collections.abc import AsyncGenerator
+from urllib.parse import quote
+
+import msgspec
+from fastapi import APIRouter
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api import inputs as i
+from api import views as v
+from api.cases import HEADERS, READ, WRITTEN, headers_of, history_of
+from api.errors import HttpProblem
+from api.mail_parsing import _EXECUTABLE as EXECUTABLE
+from api.mail_parsing import ATTACHMENT_TYPES
+from api.mail_parsing import _base_name as safe_file_name
+from api.routing import Answer, Call, DeskRoute, ReadCall, Rules, WriteCall, read_stream, reads, ruled
+from storage import cases
+from workflow import commands as c
+from workflow.cases import NewAttachment
+from workflow.deciding import COMMAND_ROLES
+from workflow.errors import NotFound, bad_field
+from workflow.roles import READERS
+
+router = APIRouter(prefix="/v1/cases", tags=["attachments"], route_class=DeskRoute)
+
+FORM = "multipart/form-data"
+FORM_OVERHEAD_BYTES = 10_000
+
+UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            FORM: {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {"file": {"type": "string", "format": "binary"}},
+                }
+            }
+        },
+    }
+}
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    content_type: str
+    content: bytes
+
+
+@router.post(
+    "/{case_id}/attachments",
+    status_code=201,
+    response_model=v.AttachmentView,
+    responses={201: {"headers": HEADERS}, **WRITTEN},
+    openapi_extra=UPLOAD,
+)
+@ruled(Rules(roles=COMMAND_ROLES[c.AddAttachment], command=c.AddAttachment))
+async def add_attachment(call: WriteCall, case_id: str) -> Response:
+    """An evidence file, as the field `file` of a form."""
+    upload = await read_upload(call)
+    attachment = NewAttachment(
+        id=str(uuid.uuid4()), name=upload.name, content_type=upload.content_type, content=upload.content
+    )
+    receipt = await call.desk.submit(call, c.AddAttachment(attachment=attachment), case_id)
+    view = v.attachments_of(receipt.events, receipt.texts)[0]
+    return Answer(view, 201, headers_of(receipt))
+
+
+@router.get("/{case_id}/attachments", response_model=list[v.AttachmentView], responses=READ)
+@reads(READERS)
+async def list_attachments(call: ReadCall, case_id: str) -> Response:
+    """What was handed in, oldest first."""
+    history, texts, version = await history_of(call, case_id)
+    await call.desk.record_read(call, case_id, version, "attachments")
+    return Answer(v.attachments_of([one for one, _ in history], texts), headers={"etag": f'"{version}"'})
+
+
+@router.get(
+    "/{case_id}/attachments/{attachment_id}",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}, **READ},
+)
+@reads(READERS)
+async def read_attachment(call: ReadCall, case_id: str, attachment_id: str) -> Response:
+    """The file itself, to be saved: nothing that a stranger sent is ever opened in our name."""
+    history, texts, version = await history_of(call, case_id)
+    known = {one["id"]: one for one in v.attachments_of([one for one, _ in history], texts)}
+    content = await cases.attachment(call.desk.database, case_id, attachment_id) if attachment_id in known else None
+    if content is None:
+        raise NotFound("attachment")
+    await call.desk.record_read(call, case_id, version, "attachment")
+    headers = {
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(known[attachment_id]['name'], safe='')}",
+        "content-security-policy": "sandbox; default-src 'none'",
+        "x-content-type-options": "nosniff",
+        "cache-control": "no-store",
+    }
+    return Response(content, headers=headers, media_type="application/octet-stream")
+
+
+async def read_upload(call: Call) -> Upload:
+    """The field `file` of the form. Raises HttpProblem or BadInput naming it."""
+    request = call.request
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise HttpProblem(415, "unsupported_media_type", f"send the file as {FORM}", {"accept": FORM})
+    limit = call.desk.settings.max_attachment_bytes
+    raw = await read_stream(request, limit + FORM_OVERHEAD_BYTES)
+    name, content_type, content = await file_of(request, raw, limit)
+    if len(content) > limit:
+        raise HttpProblem(413, "too_large", f"at most {limit} bytes")
+    name = safe_file_name(name)
+    if name.rpartition(".")[2].lower() not in ATTACHMENT_TYPES or EXECUTABLE.match(content):
+        raise bad_field("file", "is of a type that is not kept as evidence")
+    if call.key is not None:
+        # The form around the file has another boundary each time.
+        same = msgspec.json.encode((name, content_type)) + content
+        call.key = msgspec.structs.replace(call.key, fingerprint=call.desk.fingerprint(same))
+    return Upload(name=name, content_type=content_type, content=content)
+
+
+async def file_of(request: Request, raw: bytes, limit: int) -> tuple[str, str, bytes]:
+    async def whole() -> AsyncGenerator[bytes, None]:
+        yield raw
+
+    parser = MultiPartParser(request.headers, whole(), max_files=1, max_fields=0, max_part_size=limit)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, ValueError, KeyError) as broken:
+        raise bad_field("file", "the form holds something else than one file, or is damaged") from broken
+    upload = form.get("file")
+    if not isinstance(upload, UploadFile):
+        raise bad_field("file", "is missing")
+    content = await upload.read()
+    await form.close()
+    kind = upload.content_type or ""
+    return upload.filename or "", kind if i.KIND.fullmatch(kind) else "application/octet-stream", content

@@ -1,0 +1,510 @@
+"""Cases over HTTP: opening, reading, moving, and everything that is said or found about them."""
+
+import base64
+import binascii
+import uuid
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from pydantic import Field
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from api import inputs as i
+from api import views as v
+from api.desk import new_mail_tag
+from api.errors import documented
+from api.routing import Answer, Call, ChangeCall, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled, writes
+from storage import cases
+from storage.batch import Entry
+from storage.cases import Filter, Listed, Sort
+from storage.submissions import Receipt
+from workflow import commands as c
+from workflow.errors import NotFound, bad_field
+from workflow.events import Recorded
+from workflow.lifecycle import TRANSITIONS
+from workflow.permissions import permissions
+from workflow.policy import Category
+from workflow.roles import READERS, Role
+from workflow.states import CaseState
+
+router = APIRouter(prefix="/v1/cases", tags=["cases"], route_class=DeskRoute)
+
+WRITTEN = documented(400, 404, 409, 413, 415, 422)
+CHANGED = documented(400, 404, 409, 412, 413, 415, 422, 428)
+READ = documented(404, 422)
+HEADERS = {"ETag": {"description": "The version, for If-Match", "schema": {"type": "string"}}}
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+ALLOWED_TRIGGER_ROLES: frozenset[Role] = frozenset().union(*(row.roles for row in TRANSITIONS))
+
+
+async def answer_with_case(call: Call, receipt: Receipt, status: int = 200) -> Answer:
+    """The case as the command left it."""
+    if receipt.case is None:
+        raise NotFound("case")
+    return Answer(await case_of(call, receipt), status, headers_of(receipt))
+
+
+async def case_of(call: Call, receipt: Receipt) -> v.CaseView:
+    if receipt.case is None:
+        raise NotFound("case")
+    entry = Entry(case=receipt.case, texts=receipt.texts, stored_version=receipt.case.version)
+    return v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context())
+
+
+def headers_of(receipt: Receipt) -> dict[str, str]:
+    headers = {"etag": f'"{receipt.case.version}"'} if receipt.case else {}
+    if (proof := receipt.audit_receipt) is not None:
+        headers["audit-receipt"] = proof
+    return headers
+
+
+# Opening and reading.
+
+
+@router.post("", status_code=201, response_model=v.CaseView, responses={201: {"headers": HEADERS}, **WRITTEN})
+@writes(c.OpenCase)
+async def open_case(call: WriteCall, body: i.CaseIn) -> Response:
+    """Open a case for an inquiry that came by telephone, letter or another system."""
+    purchase = body.purchase
+    command = c.OpenCase(
+        case_id=str(uuid.uuid4()),
+        mail_tag=new_mail_tag(),
+        subject=body.subject,
+        message=body.message,
+        client_name=body.client.name,
+        client_email=body.client.email,
+        category=body.category,
+        received_at=body.received_at,
+        purchase=purchase.purchase if isinstance(purchase, i.PurchaseIn) else None,
+        purchase_reference=purchase.reference if isinstance(purchase, i.PurchaseReferenceIn) else None,
+    )
+    receipt = await call.desk.submit(call, command)
+    answer = await answer_with_case(call, receipt, 201)
+    if receipt.case is not None:
+        answer.headers["location"] = f"/v1/cases/{receipt.case.id}"
+    return answer
+
+
+class ListQuery(i.Input):
+    """All filters together; `cursor` is the `next` of the page before."""
+
+    state: CaseState | None = None
+    assignee: str | None = Field(None, max_length=254, description="a person's id or address, `me`, or `none`")
+    category: Category | None = None
+    overdue: bool | None = None
+    waiting: bool | None = Field(None, description="for the client")
+    q: str | None = Field(None, max_length=200, description="words of the subject or the messages, in any alphabet")
+    sort: Sort = Sort.NEWEST
+    limit: int = Field(50, ge=1, le=200)
+    cursor: str | None = Field(None, max_length=500)
+
+
+@router.get("", response_model=v.CaseListView, responses=documented(422))
+@reads(READERS)
+async def list_cases(call: ReadCall, query: Annotated[ListQuery, Query()]) -> Response:
+    """Cases by filter, a page at a time."""
+    now = call.desk.clock()
+    wanted = Filter(
+        state=query.state,
+        assignee=await assignee_named(call, query.assignee),
+        category=query.category,
+        overdue=query.overdue,
+        waiting=query.waiting,
+        q=query.q,
+    )
+    after = read_cursor(query.cursor, query.sort)
+    found = await cases.listing(call.desk.database, wanted, query.sort, now, after, query.limit + 1)
+    page = found[: query.limit]
+    cursor = cursor_after(page[-1], query.sort) if len(found) > query.limit else None
+    items = [v.listed_case_view(one.entry, one.next_deadline, now) for one in page]
+    headers = {}
+    if cursor is not None:
+        url = call.request.url.include_query_params(cursor=cursor)
+        headers["link"] = f'<{url.path}?{url.query}>; rel="next"'
+    return Answer(v.CaseListView(items=items, next=cursor), headers=headers)
+
+
+async def assignee_named(call: Call, name: str | None) -> str | None:
+    if name == "none":
+        return ""
+    if name == "me":
+        return call.caller.actor.id
+    return await call.desk.person_id(name)
+
+
+def cursor_after(last: Listed, sort: Sort) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode((sort, *last.place))).decode().rstrip("=")
+
+
+def read_cursor(cursor: str | None, sort: Sort) -> tuple[Any, ...] | None:
+    if cursor is None:
+        return None
+    shape: Any = tuple[Sort, Number] if sort in {Sort.NEWEST, Sort.OLDEST} else tuple[Sort, str, Number]
+    try:
+        made_for, *place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=shape)
+    except (binascii.Error, msgspec.MsgspecError, ValueError):
+        made_for, place = None, []
+    if made_for != sort or "\x00" in str(place[0]):
+        raise bad_field("cursor", "is not one that this service gave out for this order")
+    return tuple(place)
+
+
+@router.get("/{case_id}", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **READ})
+@reads(READERS)
+async def read_case(call: ReadCall, case_id: str) -> Response:
+    """The case as it stands, with what this reader may do next and why not."""
+    entry = await found_entry(call, case_id)
+    await call.desk.record_read(call, case_id, entry.case.version, "case")
+    view = v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context())
+    # What is possible depends on the reader and the moment: never from a cache.
+    return Answer(view, headers={"etag": f'"{entry.case.version}"', "cache-control": "no-store"})
+
+
+async def found_entry(call: Call, case_id: str) -> Entry:
+    entry = await cases.one(call.desk.database, case_id)
+    if entry is None:
+        raise NotFound("case")
+    return entry
+
+
+# Transitions.
+
+
+@router.get("/{case_id}/transitions", response_model=list[v.PermissionView], responses=READ)
+@reads(READERS)
+async def list_transitions(call: ReadCall, case_id: str) -> Response:
+    """Every trigger: whether this reader may fire it now, and if not, every reason."""
+    entry = await found_entry(call, case_id)
+    allowed = permissions(entry.case, call.caller.actor, call.desk.clock(), await call.desk.context())
+    headers = {"etag": f'"{entry.case.version}"'}
+    return Answer([v.permission_view(one) for one in allowed], headers=headers)
+
+
+@router.post("/{case_id}/transitions", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
+@ruled(Rules(roles=ALLOWED_TRIGGER_ROLES, if_match=True, command=c.Fire))
+async def fire(call: ChangeCall, case_id: str, body: i.TransitionIn) -> Response:
+    """Move the case along its lifecycle."""
+    data = i.trigger_data(body)
+    if isinstance(data, c.InvestigateData) and data.assignee is not None:
+        data = c.InvestigateData(assignee=await call.desk.person_id(data.assignee))
+    receipt = await call.desk.submit(call, c.Fire(trigger=body.trigger, reason=body.reason, data=data), case_id)
+    return await answer_with_case(call, receipt)
+
+
+# The purchase.
+
+
+@router.put("/{case_id}/purchase", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
+@writes(c.RecordPurchase, if_match=True)
+async def record_purchase(call: ChangeCall, case_id: str, body: i.AnyPurchaseIn) -> Response:
+    """The facts as the books have them, again when they change; or a known purchase's reference, to link it."""
+    command = (
+        c.RecordPurchase(purchase=body.purchase)
+        if isinstance(body, i.PurchaseIn)
+        else c.RecordPurchase(reference=body.reference)
+    )
+    return await answer_with_case(call, await call.desk.submit(call, command, case_id))
+
+
+@router.post(
+    "/{case_id}/purchase/checks",
+    status_code=201,
+    response_model=v.PurchaseView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.CheckPurchase, if_match=True)
+async def check_purchase(call: ChangeCall, case_id: str, body: i.ReasonIn) -> Response:
+    """Somebody has checked the facts against the books."""
+    receipt = await call.desk.submit(call, c.CheckPurchase(reason=body.reason), case_id)
+    return Answer((await case_of(call, receipt))["purchase"], 201, headers_of(receipt))
+
+
+# Grounds.
+
+
+@router.post(
+    "/{case_id}/grounds", status_code=201, response_model=v.GroundView, responses={201: {"headers": HEADERS}, **CHANGED}
+)
+@writes(c.RecordGround, if_match=True)
+async def record_ground(call: ChangeCall, case_id: str, body: i.GroundIn) -> Response:
+    """What the client claims went wrong, and how much of the price it affected."""
+    command = c.RecordGround(kind=body.kind, affected=body.affected.money, statement=body.statement)
+    receipt = await call.desk.submit(call, command, case_id)
+    return await answer_with_part(call, receipt, "grounds", f"g{receipt.seq}")
+
+
+@router.post(
+    "/{case_id}/grounds/{ground_id}/verifications",
+    status_code=201,
+    response_model=v.GroundView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.VerifyGround, if_match=True)
+async def verify_ground(call: ChangeCall, case_id: str, ground_id: str, body: i.VerificationIn) -> Response:
+    """What an examination of the claim found."""
+    command = c.VerifyGround(ground=ground_id, verified=body.verified, evidence=body.evidence)
+    receipt = await call.desk.submit(call, command, case_id)
+    return await answer_with_part(call, receipt, "grounds", ground_id)
+
+
+async def answer_with_part(call: Call, receipt: Receipt, kind: str, part_id: str) -> Answer:
+    """One ground or proposal of the case as the command left it."""
+    parts: list[dict[str, Any]] = (await case_of(call, receipt))[kind]  # type: ignore[literal-required]
+    part = next(one for one in parts if one["id"] == part_id)
+    return Answer(part, 201, headers_of(receipt))
+
+
+# Proposals.
+
+
+@router.post(
+    "/{case_id}/proposals",
+    status_code=201,
+    response_model=v.ProposalView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.Propose, if_match=True)
+async def propose(call: ChangeCall, case_id: str, body: i.ProposalIn) -> Response:
+    """Propose a refund or a compensation; the answer says who can approve it."""
+    command = c.Propose(
+        remedy=body.remedy,
+        amount=body.amount.money,
+        reason=body.reason,
+        kind=body.kind,
+        grounds=tuple(body.grounds or ()),
+    )
+    receipt = await call.desk.submit(call, command, case_id)
+    return await answer_with_part(call, receipt, "proposals", f"p{receipt.seq}")
+
+
+@router.post(
+    "/{case_id}/proposals/{proposal_id}/verdicts",
+    status_code=201,
+    response_model=v.ProposalView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.GiveVerdict, if_match=True)
+async def give_verdict(call: ChangeCall, case_id: str, proposal_id: str, body: i.VerdictIn) -> Response:
+    """Approve or refuse exactly the proposal whose digest was read."""
+    command = c.GiveVerdict(proposal=proposal_id, verdict=body.verdict, digest=body.digest, reason=body.reason)
+    receipt = await call.desk.submit(call, command, case_id)
+    return await answer_with_part(call, receipt, "proposals", proposal_id)
+
+
+@router.post(
+    "/{case_id}/proposals/{proposal_id}/payouts",
+    status_code=201,
+    response_model=v.ProposalView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.BeginPayout, if_match=True)
+async def begin_payout(call: ChangeCall, case_id: str, proposal_id: str, body: i.ReasonIn) -> Response:
+    """Reserve the amount: from here on the money may leave."""
+    receipt = await call.desk.submit(call, c.BeginPayout(proposal=proposal_id, reason=body.reason), case_id)
+    return await answer_with_part(call, receipt, "proposals", proposal_id)
+
+
+@router.post(
+    "/{case_id}/proposals/{proposal_id}/payout-failures",
+    status_code=201,
+    response_model=v.ProposalView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.FailPayout, if_match=True)
+async def fail_payout(call: ChangeCall, case_id: str, proposal_id: str, body: i.ReasonIn) -> Response:
+    """The payout did not happen: release the amount."""
+    receipt = await call.desk.submit(call, c.FailPayout(proposal=proposal_id, reason=body.reason), case_id)
+    return await answer_with_part(call, receipt, "proposals", proposal_id)
+
+
+@router.post(
+    "/{case_id}/proposals/{proposal_id}/withdrawal",
+    status_code=201,
+    response_model=v.ProposalView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.WithdrawProposal, if_match=True)
+async def withdraw_proposal(call: ChangeCall, case_id: str, proposal_id: str, body: i.ReasonIn) -> Response:
+    """Take the proposal back."""
+    receipt = await call.desk.submit(call, c.WithdrawProposal(proposal=proposal_id, reason=body.reason), case_id)
+    return await answer_with_part(call, receipt, "proposals", proposal_id)
+
+
+# The case itself.
+
+
+@router.put("/{case_id}/assignee", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
+@writes(c.Assign, if_match=True)
+async def assign(call: ChangeCall, case_id: str, body: i.AssigneeIn) -> Response:
+    """Who works on it. An agent may take a case; giving one to somebody else is a lead's."""
+    command = c.Assign(assignee=await call.desk.person_id(body.assignee), reason=body.reason)
+    return await answer_with_case(call, await call.desk.submit(call, command, case_id))
+
+
+@router.put("/{case_id}/category", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
+@writes(c.Recategorize, if_match=True)
+async def recategorize(call: ChangeCall, case_id: str, body: i.CategoryIn) -> Response:
+    """What the inquiry is about."""
+    command = c.Recategorize(category=body.category, reason=body.reason)
+    return await answer_with_case(call, await call.desk.submit(call, command, case_id))
+
+
+@router.put("/{case_id}/requested-at", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
+@writes(c.CorrectRequestedAt, if_match=True)
+async def correct_requested_at(call: ChangeCall, case_id: str, body: i.RequestedAtIn) -> Response:
+    """When the request was really made: a lead's correction, which counts as a change of facts."""
+    command = c.CorrectRequestedAt(requested_at=body.requested_at, reason=body.reason)
+    return await answer_with_case(call, await call.desk.submit(call, command, case_id))
+
+
+@router.put("/{case_id}/participants", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **WRITTEN})
+@writes(c.SetParticipants)
+async def set_participants(call: WriteCall, case_id: str, body: i.ParticipantsIn) -> Response:
+    """Whose mail counts as the client's."""
+    command = c.SetParticipants(participants=tuple(body.participants))
+    return await answer_with_case(call, await call.desk.submit(call, command, case_id))
+
+
+@router.post("/{case_id}/links", status_code=201, response_model=v.LinkView, responses={201: {"headers": HEADERS}, **WRITTEN})
+@writes(c.LinkCase)
+async def link_case(call: WriteCall, case_id: str, body: i.LinkIn) -> Response:
+    """Another case that belongs beside this one."""
+    receipt = await call.desk.submit(call, c.LinkCase(kind=body.kind, case=body.case), case_id)
+    return Answer(v.LinkView(kind=body.kind, case=body.case), 201, headers_of(receipt))
+
+
+# The conversation.
+
+
+@router.post("/{case_id}/notes", status_code=201, response_model=v.NoteView, responses={201: {"headers": HEADERS}, **WRITTEN})
+@writes(c.AddNote)
+async def add_note(call: WriteCall, case_id: str, body: i.NoteIn) -> Response:
+    """For colleagues only."""
+    receipt = await call.desk.submit(call, c.AddNote(text=body.text), case_id)
+    event = receipt.events[0].event
+    view = v.NoteView(id=f"n{event.seq}", text=body.text, at=event.at, by=event.actor)
+    return Answer(view, 201, headers_of(receipt))
+
+
+@router.post(
+    "/{case_id}/messages", status_code=201, response_model=v.MessageView, responses={201: {"headers": HEADERS}, **WRITTEN}
+)
+@writes(c.AddMessage)
+async def add_message(call: WriteCall, case_id: str, body: i.MessageIn) -> Response:
+    """A message to the client, or one from them by telephone or letter."""
+    command = c.AddMessage(direction=body.direction, text=body.text, awaits_reply=body.awaits_reply)
+    receipt = await call.desk.submit(call, command, case_id)
+    event = receipt.events[0].event
+    view = v.MessageView(
+        id=f"m{event.seq}",
+        direction=body.direction,
+        subject=None,
+        text=body.text,
+        at=event.at,
+        by=event.actor,
+        awaits_reply=body.awaits_reply,
+    )
+    return Answer(view, 201, headers_of(receipt))
+
+
+@router.get("/{case_id}/messages", response_model=list[v.MessageView], responses=READ)
+@reads(READERS)
+async def list_messages(call: ReadCall, case_id: str) -> Response:
+    """The conversation, oldest first, the inquiry itself included."""
+    history, texts, version = await history_of(call, case_id)
+    await call.desk.record_read(call, case_id, version, "messages")
+    return Answer(v.messages_of([one for one, _ in history], texts), headers={"etag": f'"{version}"'})
+
+
+@router.post(
+    "/{case_id}/messages/{message_id}/no-answer-needed",
+    status_code=201,
+    response_model=v.CaseView,
+    responses={201: {"headers": HEADERS}, **WRITTEN},
+)
+@writes(c.WaiveAnswer)
+async def waive_answer(call: WriteCall, case_id: str, message_id: str, body: i.ReasonIn) -> Response:
+    """Say why a client's message needs no answer."""
+    receipt = await call.desk.submit(call, c.WaiveAnswer(message=message_id, reason=body.reason), case_id)
+    return await answer_with_case(call, receipt, 201)
+
+
+async def history_of(call: Call, case_id: str) -> tuple[list[tuple[Recorded, str]], dict[str, str], int]:
+    """All events with their bodies, all texts, and the version they lead to."""
+    history = await cases.events(call.desk.database, case_id)
+    if not history:
+        raise NotFound("case")
+    return history, await cases.texts_of(call.desk.database, case_id), history[-1][0].event.seq
+
+
+# History and replay.
+
+
+class EventsQuery(i.Input):
+    after: int = Field(0, ge=0, le=2**31 - 1, description="events with a higher seq")
+    limit: int | None = Field(None, ge=1, le=1000)
+
+
+@router.get("/{case_id}/events", response_model=v.EventListView, responses=READ)
+@reads(READERS)
+async def list_events(call: ReadCall, case_id: str, query: Annotated[EventsQuery, Query()]) -> Response:
+    """The history, oldest first."""
+    version = await call.desk.version_of(case_id)
+    if version is None:
+        raise NotFound("case")
+    history = await cases.events(call.desk.database, case_id, after=query.after, limit=query.limit)
+    texts = await cases.texts_of(call.desk.database, case_id)
+    await call.desk.record_read(call, case_id, version, "events")
+    items = [v.event_view(one, body, texts) for one, body in history]
+    view = v.EventListView(items=items)
+    if items and items[-1]["seq"] < version:
+        view["next"] = items[-1]["seq"]
+    return Answer(view, headers={"etag": f'"{version}"'})
+
+
+class ReplayQuery(i.Input):
+    version: int | None = Field(None, ge=1, le=2**31 - 1)
+    at: i.Moment | None = None
+
+
+class ReplayView(TypedDict):
+    case: v.CaseView
+    version: int
+    at: str
+    matches_stored: bool
+
+
+@router.get("/{case_id}/replay", response_model=ReplayView, responses=READ)
+@reads(READERS)
+async def replay_case(call: ReadCall, case_id: str, query: Annotated[ReplayQuery, Query()]) -> Response:
+    """The case as it stood at a version or at an instant, from its log alone.
+
+    `matches_stored` says whether the whole log leads to the very row that is stored.
+    """
+    if query.version is not None and query.at is not None:
+        raise bad_field("at", "give a version or an instant, not both")
+    database = call.desk.database
+    now = await cases.stored(database, case_id)
+    if now is None:
+        raise NotFound("case")
+    whole, history = await cases.at_version(database, case_id, 2**31 - 1)
+    if query.version is not None and query.version > whole.case.version:
+        raise bad_field("version", f"the case has {whole.case.version} events")
+    entry = whole
+    if query.version is not None:
+        entry, history = await cases.at_version(database, case_id, query.version)
+    elif query.at is not None:
+        entry, history = await cases.at_moment(database, case_id, query.at)
+    await call.desk.record_read(call, case_id, entry.case.version, "replay")
+    moment: datetime = query.at or history[-1].at
+    view = ReplayView(
+        case=v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context()),
+        version=entry.case.version,
+        at=v.when(moment),
+        matches_stored=whole.case == now[0],
+    )
+    return Answer(view)
+

@@ -1,0 +1,242 @@
+"""One running desk: its database, its ledger, and what every endpoint asks of them."""
+
+import hmac
+import re
+import secrets
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+from starlette.requests import Request
+
+from api.errors import Stale
+from api.settings import Settings
+from storage import cases, people, schema
+from storage.batch import Repeat
+from storage.database import Database, utc_now
+from storage.directory import Directory
+from storage.ledger import Ledger
+from storage.sequencer import Sequencer
+from storage.submissions import Receipt, Submission, Unauthorized
+from workflow.commands import Command
+from workflow.desk import RecordRead, RecordRefusal
+from workflow.errors import StaleVersion
+from workflow.guards import Context
+from workflow.roles import Actor, Role, system_actor
+
+if TYPE_CHECKING:
+    from api.routing import Call
+
+DIRECTORY_SECONDS = 1.0
+SELF_CHECK_SECONDS = 60.0
+KNOWN_TOKENS = 10_000
+
+ANY_VERSION = frozenset({-1})
+"""What `If-Match: *` stands for."""
+
+ETAG = re.compile(r'(W/)?"([^"]*)"')
+MAX_VERSION_DIGITS = 10
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks, and by which token."""
+
+    actor: Actor
+    token: str | None = None
+
+
+class Desk:
+    def __init__(self, settings: Settings, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
+        self.settings = settings
+        self.database = database
+        self.clock = clock
+        self.ledger = Ledger(database.writer(clock))
+        self.sequencer = Sequencer(database)
+        self.callers: OrderedDict[str, Caller] = OrderedDict()
+        self.known_directory: Directory | None = None
+        self.directory_read_at = 0.0
+        self.ready = False
+        self.faults: tuple[str, ...] = ()
+        self.checked_at = -SELF_CHECK_SECONDS
+
+    async def open(self) -> None:
+        await self.ledger.open()
+        await self.sequencer.open()
+        await self.directory()
+        self.ready = True
+
+    async def close(self) -> None:
+        self.ready = False
+        await self.ledger.close()
+        await self.sequencer.close()
+        await self.database.close()
+
+    # Who asks.
+
+    async def caller(self, request: Request, *, fresh: bool) -> Caller:
+        """By bearer token. Reads ask the database each time; the ledger checks for itself what it is handed."""
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        secret = secret.strip()
+        if scheme.lower() != "bearer" or not secret:
+            raise Unauthorized
+        digest = people.secret_hash(secret)
+        if not fresh and (known := self.callers.get(digest)) is not None:
+            return known
+        found = await people.by_token(self.database, digest)
+        if found is None or not found[0].may_act(found[1], self.clock()):
+            self.callers.pop(digest, None)
+            raise Unauthorized
+        person, token = found
+        caller = Caller(actor=person.as_actor(), token=token)
+        self.callers[digest] = caller
+        if len(self.callers) > KNOWN_TOKENS:
+            self.callers.popitem(last=False)
+        return caller
+
+    # What everybody needs to know.
+
+    async def directory(self) -> Directory:
+        """The people and policies, at most a second old; what the ledger decides on is its own and exact."""
+        now = time.monotonic()
+        if self.known_directory is None or now - self.directory_read_at > DIRECTORY_SECONDS:
+            self.known_directory = await people.directory(self.database)
+            self.directory_read_at = now
+        return self.known_directory
+
+    def forget_directory(self) -> None:
+        """After a change that the next answer has to show."""
+        self.known_directory = None
+
+    async def context(self) -> Context:
+        directory = await self.directory()
+        return Context(policies=directory.policies, people=directory.people)
+
+    async def person_id(self, name: str | None) -> str | None:
+        """A person's id from their id or address; unknown names are left for the rules to refuse."""
+        if name is None or "@" not in name:
+            return name
+        person = await people.by_email(self.database, name)
+        return person.id if person else name
+
+    async def version_of(self, case_id: str) -> int | None:
+        return await cases.version_of(self.database, case_id)
+
+    def fingerprint(self, body: bytes) -> str:
+        return hmac.digest(self.settings.secret, body, "sha256").hex()
+
+    async def self_check(self) -> tuple[str, ...]:
+        """What weakens the database's defences, at most a minute old."""
+        now = time.monotonic()
+        if now - self.checked_at > SELF_CHECK_SECONDS:
+            self.faults = await self.database.run(schema.faults)
+            self.checked_at = now
+        return self.faults
+
+    # Changes.
+
+    async def submit(self, call: "Call", command: Command, case_id: str | None = None) -> Receipt:
+        """Hand the command to the ledger; a repeated request gets its first outcome, read back from the log."""
+        expected = call.expected
+        submission = Submission(
+            command=command,
+            actor=call.caller.actor,
+            token=call.caller.token,
+            via=call.via,
+            request=call.request_id,
+            case_id=case_id,
+            expected=None if expected == ANY_VERSION else expected,
+            key=call.key,
+        )
+        outcome = await self.ledger.submit(submission)
+        return await self.first_outcome(outcome) if isinstance(outcome, Repeat) else outcome
+
+    async def submit_as_system(
+        self,
+        part: str,
+        command: Command,
+        case_id: str | None = None,
+        *,
+        via: str,
+        admin: bool = False,
+        mail_refs: tuple[str, ...] = (),
+    ) -> Receipt:
+        """For the desk's own machinery and the operator's command line."""
+        actor = system_actor(part)
+        if admin:
+            actor = msgspec.structs.replace(actor, roles=actor.roles | {Role.ADMIN})
+        submission = Submission(
+            command=command,
+            actor=actor,
+            via=via,
+            request=str(uuid.uuid4()),
+            case_id=case_id,
+            mail_refs=mail_refs,
+        )
+        outcome = await self.ledger.submit(submission)
+        return await self.first_outcome(outcome) if isinstance(outcome, Repeat) else outcome
+
+    async def first_outcome(self, repeat: Repeat) -> Receipt:
+        entry, events = await cases.at_version(self.database, repeat.case_id, repeat.version)
+        caused = tuple(one for one in events if one.event.seq >= repeat.seq)
+        return Receipt(case=entry.case, texts=entry.texts, events=caused, seq=repeat.seq, repeated=True)
+
+    # Refusals and reads that are recorded.
+
+    async def record_refusal(self, call: "Call", code: str) -> None:
+        request = call.request
+        case_id = request.path_params.get("case_id")
+        if case_id is not None and await self.version_of(case_id) is None:
+            case_id = None
+        route = request.scope.get("route")
+        attempted = f"{request.method} {getattr(route, 'path', request.url.path)}"
+        await self.submit_event(call, RecordRefusal(code=code, attempted=attempted, case=case_id))
+
+    async def record_read(self, call: "Call", case_id: str, version: int, what: str) -> None:
+        """Reads of a case by an auditor leave a trace of their own."""
+        if Role.AUDITOR in call.caller.actor.roles:
+            await self.submit_event(call, RecordRead(case=case_id, version=version, what=what))
+
+    async def submit_event(self, call: "Call", command: Command) -> None:
+        submission = Submission(
+            command=command,
+            actor=call.caller.actor,
+            token=call.caller.token,
+            via=call.via,
+            request=call.request_id,
+        )
+        await self.ledger.submit(submission)
+
+    # Failures.
+
+    async def explain(self, failure: Exception, request: Request) -> Exception:
+        """Say what happened since the version that a late caller had seen; forget a token that is no good."""
+        if isinstance(failure, Unauthorized):
+            self.callers.clear()
+        case_id = request.path_params.get("case_id")
+        if not isinstance(failure, StaleVersion) or case_id is None:
+            return failure
+        seen = max((one for one in versions_in(request.headers.get("if-match", "")) if one >= 0), default=0)
+        return Stale(failure.current, await cases.types_since(self.database, case_id, seen))
+
+
+def versions_in(if_match: str) -> frozenset[int]:
+    """The versions that a client names as seen; weak and unknown tags match none (RFC 9110 §13.1.1)."""
+    if if_match.strip() == "*":
+        return ANY_VERSION
+    return frozenset(
+        int(tag)
+        for weak, tag in ETAG.findall(if_match)
+        if not weak and tag.isascii() and tag.isdigit() and len(tag) < MAX_VERSION_DIGITS
+    )
+
+
+MAIL_TAG_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: nothing to mix up
+
+
+def new_mail_tag() -> str:
+    """40 random bits that a mail has to carry to join a case without a known Message-ID."""
+    return "".join(secrets.choice(MAIL_TAG_ALPHABET) for _ in range(8))

@@ -1,0 +1,250 @@
+"""Takes mail in: a letter opens a case, joins one, is known already, or is set aside with the reason."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import datetime
+from enum import StrEnum
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from api.desk import Desk, new_mail_tag
+from api.errors import problem_of
+from api.inputs import KIND
+from api.mail_files import Unread, mails_in
+from api.mail_parsing import Attachment, Limits, Mail, UnreadableMail, parse_mail
+from storage import cases
+from storage import mail as mails
+from storage.batch import Entry
+from storage.sqlite import driver
+from storage.submissions import DuplicateMail, OutcomeUnknown, Unavailable
+from workflow.cases import NewAttachment
+from workflow.commands import AddMessage, Command, OpenCase
+from workflow.desk import SetMailAside
+from workflow.errors import CaseworkError
+from workflow.guards import GuardContext, within_reopening_days
+from workflow.policy import Category
+from workflow.roles import system_actor
+from workflow.states import Direction
+
+log = structlog.get_logger()
+
+PART = "mail"  # of the system, as the log names it
+
+FURTHER_ATTEMPTS = 2
+CANNOT_NOW = (Unavailable, OutcomeUnknown)
+# A mail tag that is taken already, a commit whose answer was lost: everything is looked up anew.
+TRY_AGAIN = (*CANNOT_NOW, driver.IntegrityError)
+
+MAX_REFERENCES = 1_000  # the latest; more are no thread
+MAX_SUBJECT_CHARACTERS = 2_000
+MAX_NAME_CHARACTERS = 200
+MAX_SET_ASIDE_CHARACTERS = 20_000
+EARLIEST_YEAR = 1970  # an earlier time of receipt is a broken clock
+
+
+class Outcome(StrEnum):
+    OPENED = "opened"
+    JOINED = "joined"
+    DUPLICATE = "duplicate"
+    SET_ASIDE = "set_aside"
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a mail: the case that it opened or joined, or the reason why it was set aside."""
+
+    outcome: Outcome
+    case_id: str | None = None
+    reason: str | None = None
+
+
+async def take_in(desk: Desk, raw: bytes, *, arrived_at: datetime, trust_dates: bool = False) -> Taken:
+    """Deliver one mail, durably. Delivered again, at the same time or years later, it has no second effect.
+
+    Raises Unavailable or OutcomeUnknown when the desk cannot take it now: keep it, and deliver it again.
+    """
+    try:
+        for _ in range(FURTHER_ATTEMPTS):
+            with suppress(*TRY_AGAIN):
+                return await deliver(desk, raw, arrived_at, trust_dates=trust_dates)
+        return await deliver(desk, raw, arrived_at, trust_dates=trust_dates)
+    except DuplicateMail:
+        return Taken(outcome=Outcome.DUPLICATE)
+
+
+async def deliver(desk: Desk, raw: bytes, arrived_at: datetime, *, trust_dates: bool) -> Taken:
+    """Raises DuplicateMail as well."""
+    try:
+        mail = await asyncio.to_thread(
+            parse_mail,
+            raw,
+            arrived_at=arrived_at,
+            support_address=desk.settings.support_address,
+            trusted_host=desk.settings.mail_host,
+            trust_dates=trust_dates,
+            limits=Limits(attachment_bytes=desk.settings.max_attachment_bytes),
+        )
+    except UnreadableMail as unreadable:
+        beginning = raw[:MAX_SET_ASIDE_CHARACTERS].decode(errors="replace").replace("\0", "\ufffd")
+        command = SetMailAside(reason=unreadable.reason, sender="", subject="", text=beginning)
+        return await set_aside(desk, command, mail_ref(sha256(raw).digest()))
+    itself = mail_ref(mail.digest)
+    named = [id_ref(one) for one in reversed(mail.references)][:MAX_REFERENCES]
+    known = await mails.remembered(desk.database, (itself, *named))
+    if itself in known:
+        raise DuplicateMail
+    reason = mail.automatic or (None if mail.sender else "no_sender")
+    if reason is not None:
+        return await set_aside(desk, aside(mail, reason), itself)
+    try:
+        return await keep(desk, mail, await place_of(desk, mail, [known.get(ref) for ref in named]))
+    except (DuplicateMail, *CANNOT_NOW):
+        raise
+    except CaseworkError as refusal:
+        code = problem_of(refusal, "")[0]["code"]
+        log.warning("mail_refused", code=code)
+        return await set_aside(desk, aside(mail, f"refused: {code}"), itself)
+
+
+def mail_ref(digest: bytes) -> str:
+    """What the very same mail is recognised by."""
+    return f"mail:{digest.hex()}"
+
+
+def id_ref(message_id: str) -> str:
+    """What a mail that refers to this Message-ID finds its case by."""
+    return f"id:{sha256(message_id.encode()).hexdigest()}"
+
+
+# Where a letter belongs.
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """The case that a letter joins; or what the case that it opens has to do with another one."""
+
+    joins: str | None = None
+    follows: str | None = None
+    unverified_of: str | None = None
+
+
+async def place_of(desk: Desk, mail: Mail, referred_to: Iterable[str | None]) -> Place:
+    """By the cases that it refers to, latest first, and by its tags; they count only for a participant of the case."""
+    tagged = await mails.tagged(desk.database, mail.tags) if mail.tags else {}
+    candidates = dict.fromkeys(filter(None, (*referred_to, *map(tagged.get, mail.tags))))
+    for case_id in candidates:
+        entry = await cases.one(desk.database, case_id)
+        if entry is not None and mail.sender in participants_of(entry):
+            open_to_it = await still_takes_mail(desk, entry)
+            return Place(joins=case_id) if open_to_it else Place(follows=case_id)
+    return Place(unverified_of=next(iter(candidates), None))
+
+
+def participants_of(entry: Entry) -> set[str]:
+    """Lower-cased; without those that were erased."""
+    return {entry.texts[one].lower() for one in entry.case.participants if one in entry.texts}
+
+
+async def still_takes_mail(desk: Desk, entry: Entry) -> bool:
+    """For as long as somebody could reopen it."""
+    now, context = desk.clock(), await desk.context()
+    asked = GuardContext(case=entry.case, actor=system_actor(PART), now=now, context=context)
+    return within_reopening_days(asked) is None
+
+
+# What is done with it.
+
+
+async def keep(desk: Desk, mail: Mail, place: Place) -> Taken:
+    attachments = tuple(evidence(one) for one in mail.attachments)
+    subject = mail.subject[:MAX_SUBJECT_CHARACTERS]
+    command: Command
+    if place.joins is not None:
+        command = AddMessage(
+            direction=Direction.INBOUND, text=mail.text, subject=subject, sender=mail.sender, attachments=attachments
+        )
+    else:
+        command = OpenCase(
+            case_id=str(uuid.uuid4()),
+            mail_tag=new_mail_tag(),
+            subject=subject,
+            message=mail.text,
+            client_name=mail.sender_name[:MAX_NAME_CHARACTERS],
+            client_email=mail.sender,
+            category=Category.OTHER,  # what it is about is for a person to say
+            received_at=received_at(mail, desk.clock()),
+            follows=place.follows,
+            unverified_of=place.unverified_of,
+            attachments=attachments,
+        )
+    refs = (mail_ref(mail.digest), *([id_ref(mail.message_id)] if mail.message_id else []))
+    receipt = await desk.submit_as_system(PART, command, place.joins, via="mail", mail_refs=refs)
+    outcome = Outcome.OPENED if place.joins is None else Outcome.JOINED
+    return Taken(outcome=outcome, case_id=receipt.case.id if receipt.case else None)
+
+
+def evidence(attachment: Attachment) -> NewAttachment:
+    kind = attachment.content_type
+    return NewAttachment(
+        id=str(uuid.uuid4()),
+        name=attachment.name,
+        content_type=kind if KIND.fullmatch(kind) else "application/octet-stream",
+        content=attachment.content,
+        problem=attachment.problem,
+    )
+
+
+def received_at(mail: Mail, now: datetime) -> datetime:
+    """Never in the future, whatever a mail server's clock says."""
+    return now if mail.received_at.year < EARLIEST_YEAR else min(mail.received_at, now)
+
+
+def aside(mail: Mail, reason: str) -> SetMailAside:
+    subject, text = mail.subject[:MAX_SUBJECT_CHARACTERS], mail.text[:MAX_SET_ASIDE_CHARACTERS]
+    return SetMailAside(reason=reason, sender=mail.sender, subject=subject, text=text)
+
+
+async def set_aside(desk: Desk, command: SetMailAside, itself: str) -> Taken:
+    await desk.submit_as_system(PART, command, via="mail", mail_refs=(itself,))
+    return Taken(outcome=Outcome.SET_ASIDE, reason=command.reason)
+
+
+# Many at once.
+
+
+class Summary(msgspec.Struct, kw_only=True):
+    """What became of the mails so far; `problems` names the files and mails that could not be taken in, and why."""
+
+    counts: Counter[Outcome] = msgspec.field(default_factory=Counter)
+    problems: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def mails(self) -> int:
+        return self.counts.total() + len(self.problems)
+
+
+async def import_mail(
+    desk: Desk, paths: Iterable[Path], *, trust_dates: bool, progress: Callable[[Summary], None] = lambda _: None
+) -> Summary:
+    """Deliver the mails under these paths, one after the other, so that an answer finds the case of what it answers.
+
+    `progress` is called after each. A mail that fails stops none of the others; importing all of them again is safe.
+    """
+    summary = Summary()
+    for path in paths:
+        for found in mails_in(path):
+            if isinstance(found, Unread):
+                summary.problems.append(f"{found.where}: {found.problem}")
+            else:
+                try:
+                    taken = await take_in(desk, found.raw, arrived_at=desk.clock(), trust_dates=trust_dates)
+                    summary.counts[taken.outcome] += 1
+                except Exception as failure:
+                    log.exception("mail_import_failed")
+                    summary.problems.append(f"{found.where}: {str(failure) or type(failure).__name__}")
+            progress(summary)
+    return summary

@@ -1,0 +1,39 @@
+"""Settings: one typed class, read from CASEWORK_* at start and passed in."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workflow.errors import UnknownTimeZone
+from workflow.timezones import zone
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="CASEWORK_", extra="ignore")
+
+    database_url: str = Field("sqlite:///casework.db", description="sqlite:///path or postgresql://…")
+    owner_url: str | None = Field(None, description="PostgreSQL: the role that owns the tables, for migrate only")
+    timezone: str = Field("UTC", description="IANA name; fixed when the desk is created")
+    secret_key: SecretStr | None = Field(None, description="keys the fingerprints of requests; at least 32 characters")
+    support_address: str = Field("support@localhost", description="the address that clients write to")
+    mail_host: str | None = Field(None, description="our own mail server, whose Received and Authentication-Results count")
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    max_body_bytes: int = Field(1_000_000, ge=10_000, description="of a JSON request")
+    max_attachment_bytes: int = Field(10_000_000, ge=10_000, description="of one evidence file")
+
+    @field_validator("timezone")
+    @classmethod
+    def known_zone(cls, name: str) -> str:
+        try:
+            zone(name)
+        except UnknownTimeZone as unknown:
+            raise ValueError("is not a time zone of the IANA database, such as Europe/Kyiv") from unknown
+        return name
+
+    @property
+    def secret(self) -> bytes:
+        return self.secret_key.get_secret_value().encode() if self.secret_key else b""
+
+
+MIN_SECRET_CHARACTERS = 32

@@ -1,0 +1,1 @@
+"""How it is kept: tables, the ledger (the one door for writes), queries, migrations."""

@@ -1,0 +1,512 @@
+"""The desk as it stands after the commands decided so far, and the rows that make it so.
+
+A batch is what one transaction will write. Each command is decided against the state that the ones before it left;
+a refused one leaves nothing behind but the record of the attempt.
+"""
+
+import uuid
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from storage.directory import Directory
+from storage.sealing import Circumstances, Sealed, seal
+from storage.submissions import (
+    DuplicateMail,
+    KeyReused,
+    Receipt,
+    Row,
+    Submission,
+    Unauthorized,
+)
+from workflow import commands as c
+from workflow import events as e
+from workflow.canonical import canonical
+from workflow.cases import Case, Purchase, booked_slot, chain_of
+from workflow.deadlines import next_due
+from workflow.deciding import decide, forbid_unless, require_target, roles_of
+from workflow.desk import POLICY_CHAIN, AddPolicy, SingleCommand, decide_policy, single_event
+from workflow.effects import effects_of
+from workflow.errors import NotFound, Refused, StaleVersion
+from workflow.events import Draft, Recorded, at_text
+from workflow.guards import Context, Slot
+from workflow.people import (
+    CreateToken,
+    DisablePerson,
+    Person,
+    PersonCommand,
+    RevokeToken,
+    decide_person,
+    evolve_person,
+    person_chain,
+)
+from workflow.policy import version_in_force
+from workflow.replaying import evolve
+from workflow.roles import Actor
+from workflow.states import ResumeReason, Trigger
+
+MICROSECOND = timedelta(microseconds=1)
+
+# Bulky, and shown by no answer about the case itself.
+UNCACHED_FIELDS = frozenset({"text", "message"})
+
+# The texts that a search looks into.
+FOUND_BY: dict[type[e.EventData], tuple[str, ...]] = {
+    e.Opened: ("subject", "message", "client_name", "client_email"),
+    e.MessageReceived: ("subject", "text"),
+    e.MessageSent: ("subject", "text"),
+}
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A case with the texts it points at, as it is stored at `stored_version` (0: not yet)."""
+
+    case: Case
+    texts: dict[str, str]
+    stored_version: int
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command must know beyond its own case. Where this is empty, versions alone guard the write."""
+
+    purchases: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()  # which of them exist
+
+    @property
+    def nothing(self) -> bool:
+        return not (self.purchases or self.hosts or self.cases)
+
+
+def needs_of(submission: Submission, case: Case | None) -> Needs:
+    command = submission.command
+    recorded = (case.purchase.reference,) if case and case.purchase else ()
+    match command:
+        case c.OpenCase():
+            reference = command.purchase.reference if command.purchase else command.purchase_reference
+            return Needs(purchases=(reference,) if reference else ())
+        case c.RecordPurchase():
+            reference = command.purchase.reference if command.purchase else command.reference
+            return Needs(purchases=tuple({*recorded, *((reference,) if reference else ())}))
+        case c.CheckPurchase() | c.BeginPayout() | c.FailPayout():
+            return Needs(purchases=recorded)
+        case c.LinkCase(case=other):
+            return Needs(cases=(other,))
+        case c.Fire(trigger=Trigger.REFUND) | c.Fire(data=c.ResumeData(reason_code=ResumeReason.PAYMENT_FAILED)):
+            return Needs(purchases=recorded)
+        case c.Fire(trigger=Trigger.SCHEDULE_CONSULTATION):
+            host = (case.assignee if case else None) or submission.actor.id
+            return Needs(hosts=(host,))
+        case c.Fire(data=c.CloseData(duplicate_of=str(other))):
+            return Needs(cases=(other,))
+        case _:
+            return Needs()
+
+
+class Loaded(msgspec.Struct, kw_only=True):
+    """What was read for a batch, under whatever protects the reading."""
+
+    directory: Directory
+    entries: dict[str, Entry] = msgspec.field(default_factory=dict)
+    purchases: dict[str, Purchase] = msgspec.field(default_factory=dict)
+    linked: dict[str, set[str]] = msgspec.field(default_factory=dict)  # purchase → case ids
+    slots: dict[str, list[Slot]] = msgspec.field(default_factory=dict)  # host → booked consultations
+    known_cases: set[str] = msgspec.field(default_factory=set)
+    keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, case_id, seq, version)
+    mail_refs: set[str] = msgspec.field(default_factory=set)  # which of those that are to be remembered are known
+    next_number: int = 0
+
+
+class Batch:
+    """Decides submissions one after the other and gathers what is to be written."""
+
+    def __init__(self, loaded: Loaded, now: datetime) -> None:
+        self.loaded = loaded
+        self.now = now
+        self.decided_people: set[str] = set()  # whose version the write depends on
+        self.changed: dict[str, Entry] = {}  # case id → as it will be; the version it replaces in `replaces`
+        self.replaces: dict[str, int] = {}
+        self.people: dict[str, Person] = {}
+        self.purchases: dict[str, Purchase] = {}
+        self.bookings: dict[str, Slot | None] = {}
+        self.hosts: dict[str, str] = {}
+        self.events: list[Row] = []
+        self.personal: list[Row] = []
+        self.attachments: list[Row] = []
+        self.outbox: list[Row] = []
+        self.keys: list[Row] = []
+        self.mail_refs: list[Row] = []
+        self.tokens: list[Row] = []
+        self.revoked_tokens: list[Row] = []
+        self.policies: list[Row] = []
+        self.words: dict[int, list[str]] = {}  # case number → texts to be found by
+        self.new_numbers: set[int] = set()
+
+    def submit(self, submission: Submission) -> "Receipt | Repeat":
+        """Raises what the command's refusal is; a refused attempt is part of the batch."""
+        actor = self.loaded.directory.actor(submission.actor, submission.token, self.now)
+        if actor is None:
+            raise Unauthorized
+        if actor.kind == "person":
+            self.decided_people.add(actor.id)
+        key = submission.key
+        if key is not None and (known := self.loaded.keys.get(key.hash)) is not None:
+            fingerprint, case_id, seq, version = known
+            if fingerprint != key.fingerprint:
+                raise KeyReused
+            return Repeat(case_id=case_id, seq=seq, version=version)
+        if any(ref.startswith("mail:") and ref in self.loaded.mail_refs for ref in submission.mail_refs):
+            raise DuplicateMail
+        try:
+            if isinstance(submission.command, PersonCommand):
+                return self.change_person(submission, submission.command, actor)
+            if isinstance(submission.command, AddPolicy):
+                return self.add_policy(submission, submission.command, actor)
+            if isinstance(submission.command, SingleCommand):
+                return self.append_single(*single_event(submission.command), submission, actor)
+            return self.change_case(submission, actor)
+        except Refused as refused:
+            self.record_attempt(submission, actor, refused)
+            raise
+
+    # Cases.
+
+    def entry(self, case_id: str | None) -> Entry | None:
+        if case_id is None:
+            return None
+        return self.changed.get(case_id) or self.loaded.entries.get(case_id)
+
+    def change_case(self, submission: Submission, actor: Actor) -> Receipt:
+        command = submission.command
+        entry = self.entry(submission.case_id)
+        case = entry.case if entry else None
+        if case is None and not isinstance(command, c.OpenCase):
+            raise NotFound("case")
+        if case is not None:
+            require_target(case, command)
+        if case is not None and submission.expected is not None:
+            forbid_unless(actor, roles_of(command, case), command)  # 403 comes before 412
+            if case.version not in submission.expected:
+                raise StaleVersion(case.version)
+        at = max(self.now, case.changed_at + MICROSECOND) if case else self.now
+        drafts = decide(case, self.context(submission, case), command, actor, at)
+        if isinstance(command, c.OpenCase):
+            case_id = command.case_id
+            self.loaded.next_number += 1
+        else:
+            case_id = str(submission.case_id)
+        before = case.version if case else 0
+        recorded = self.record(drafts, chain_of(case_id), submission, actor)
+        after = self.changed.get(case_id) or entry
+        if after is None:
+            raise NotFound("case")
+        seq = before + 1 if recorded else before
+        self.remember(submission, case_id, seq, after.case.version)
+        return Receipt(case=after.case, texts=after.texts, events=recorded, seq=seq)
+
+    def context(self, submission: Submission, case: Case | None) -> Context:
+        needs, loaded = needs_of(submission, case), self.loaded
+        linked: set[str] = set()
+        known = None
+        if needs.purchases:
+            named = self.named_purchase(submission.command)
+            known = self.purchases.get(named) or loaded.purchases.get(named) if named else None
+            own = case.purchase.reference if case and case.purchase else None
+            linked = loaded.linked.get(own, set()) - {submission.case_id} if own else set()
+        command = submission.command
+        if isinstance(command, c.Fire) and isinstance(command.data, c.InvestigateData) and command.data.assignee:
+            self.decided_people.add(command.data.assignee)
+        if isinstance(command, c.Assign) and command.assignee:
+            self.decided_people.add(command.assignee)
+        return Context(
+            policies=loaded.directory.policies,
+            people=loaded.directory.people,
+            next_number=loaded.next_number,
+            known_purchase=known,
+            linked=tuple(entry.case for one in sorted(linked) if (entry := self.entry(one)) is not None),
+            calendar=tuple(
+                slot for host in needs.hosts for slot in loaded.slots.get(host, ()) if slot.case != submission.case_id
+            ),
+            known_cases=frozenset(loaded.known_cases),
+        )
+
+    @staticmethod
+    def named_purchase(command: c.Command) -> str | None:
+        match command:
+            case c.OpenCase():
+                return command.purchase.reference if command.purchase else command.purchase_reference
+            case c.RecordPurchase():
+                return command.purchase.reference if command.purchase else command.reference
+            case _:
+                return None
+
+    def record(
+        self, drafts: tuple[Draft, ...], own_chain: str, submission: Submission, actor: Actor
+    ) -> tuple[Recorded, ...]:
+        """Seal the drafts into their chains; answers with the own chain's events."""
+        chains = {draft.chain or own_chain for draft in drafts}
+        heads = [entry.case.changed_at for chain in chains if (entry := self.entry(case_id_of(chain))) is not None]
+        at = max([self.now, *(head + MICROSECOND for head in heads)])  # shared by all events of the command
+        circumstances = self.circumstances(submission, actor, at)
+        own: list[Recorded] = []
+        for draft in drafts:
+            chain = draft.chain or own_chain
+            entry = self.entry(case_id_of(chain))
+            case = entry.case if entry else None
+            sealed = (
+                seal(draft, circumstances, chain, case.version + 1, case.head, case.state)
+                if case
+                else seal(draft, circumstances, chain, 1, None, None)
+            )
+            self.keep(sealed, draft, entry)
+            if chain == own_chain:
+                own.append(sealed.recorded)
+        return tuple(own)
+
+    def keep(self, sealed: Sealed, draft: Draft, entry: Entry | None) -> None:
+        """Gather the rows of one event of a case, and move the case on."""
+        recorded = sealed.recorded
+        case = evolve(entry.case if entry else None, recorded)
+        self.keep_rows(sealed, draft, case.id)
+        texts = {
+            f"{recorded.event.seq}/{field}": value
+            for field, value in draft.personal.items()
+            if field not in UNCACHED_FIELDS
+        }
+        if texts:
+            texts = {**entry.texts, **texts} if entry else texts
+        else:
+            texts = entry.texts if entry else {}
+        stored = entry.stored_version if entry else 0
+        self.replaces.setdefault(case.id, stored)
+        self.changed[case.id] = Entry(case=case, texts=texts, stored_version=stored)
+        self.follow_up(case, recorded, draft)
+
+    def follow_up(self, case: Case, recorded: Recorded, draft: Draft) -> None:
+        """What other tables learn from the event."""
+        data = recorded.data
+        for kind in effects_of(data, draft.trigger):
+            self.outbox.append((recorded.event.chain, recorded.event.seq, kind.value, recorded.event.at))
+        if isinstance(data, e.PurchaseChanged):
+            self.purchases[data.purchase.reference] = data.purchase
+            for sharing in self.loaded.linked.values():
+                sharing.discard(case.id)
+            self.loaded.linked.setdefault(data.purchase.reference, set()).add(case.id)
+        if isinstance(data, e.Opened):
+            self.new_numbers.add(case.number)
+        found_by = FOUND_BY.get(type(data), ())
+        texts = [draft.personal[field] for field in found_by if field in draft.personal]
+        if texts:
+            self.words.setdefault(case.number, []).extend(texts)
+        if draft.trigger is not None:
+            self.book(case)
+
+    def book(self, case: Case) -> None:
+        slot = booked_slot(case)
+        for slots in self.loaded.slots.values():
+            slots[:] = [one for one in slots if one.case != case.id]
+        if slot is not None:
+            host, starts_at, ends_at = slot
+            self.hosts[case.id] = host
+            booked = Slot(case=case.id, starts_at=starts_at, ends_at=ends_at)
+            self.bookings[case.id] = booked
+            self.loaded.slots.setdefault(host, []).append(booked)
+        elif any(remedy.starts_at for remedy in case.remedies):
+            self.bookings[case.id] = None
+
+    def remember(self, submission: Submission, case_id: str, seq: int, version: int) -> None:
+        if submission.key is not None:
+            row = (submission.key.fingerprint, case_id, seq, version)
+            self.loaded.keys[submission.key.hash] = row
+            self.keys.append((submission.key.hash, *row, at_text(self.now)))
+        self.remember_mail(submission, case_id)
+
+    def remember_mail(self, submission: Submission, case_id: str | None) -> None:
+        new = [ref for ref in submission.mail_refs if ref not in self.loaded.mail_refs]
+        self.mail_refs.extend((ref, case_id) for ref in new)
+        self.loaded.mail_refs.update(new)
+
+    # People.
+
+    def change_person(self, submission: Submission, command: PersonCommand, actor: Actor) -> Receipt:
+        person_id = command.person_id
+        person = self.people.get(person_id) or self.loaded.directory.people.get(person_id)
+        drafts = decide_person(person, command, actor, self.now)
+        at = max(self.now, person.changed_at + MICROSECOND) if person else self.now
+        circumstances = self.circumstances(submission, actor, at)
+        chain = person_chain(person_id)
+        recorded: list[Recorded] = []
+        for draft in drafts:
+            sealed = (
+                seal(draft, circumstances, chain, person.version + 1, person.head, "")
+                if person
+                else seal(draft, circumstances, chain, 1, None, None)
+            )
+            self.keep_rows(sealed, draft, None)
+            person = evolve_person(person, sealed.recorded)
+            recorded.append(sealed.recorded)
+        if person is None:
+            raise NotFound("person")
+        self.people[person_id] = person
+        self.note_tokens(command)
+        return Receipt(person=person, events=tuple(recorded), seq=person.version)
+
+    def note_tokens(self, command: c.Command) -> None:
+        match command:
+            case CreateToken():
+                self.tokens.append((command.secret_hash, command.token_id, command.person_id))
+            case RevokeToken():
+                self.revoked_tokens.append((command.token_id,))
+            case DisablePerson():
+                before = self.loaded.directory.people[command.person_id]
+                self.revoked_tokens.extend((token.id,) for token in before.tokens)
+
+    # Chains of one event.
+
+    def record_attempt(self, submission: Submission, actor: Actor, refused: Refused) -> None:
+        command = submission.command
+        entry = self.entry(submission.case_id)
+        data = e.AttemptRefused(
+            code=refused.code,
+            command=type(command).__name__,
+            case=submission.case_id if entry else None,
+            version=entry.case.version if entry else None,
+            trigger=command.trigger if isinstance(command, c.Fire) else None,
+            refusals=tuple(refusal.code for refusal in refused.refusals),
+        )
+        self.append_single("refusal", Draft(data=data), submission, actor)
+
+    def append_single(self, kind: str, draft: Draft, submission: Submission, actor: Actor) -> Receipt:
+        """An event that is a chain by itself."""
+        circumstances = self.circumstances(submission, actor, self.now)
+        sealed = seal(draft, circumstances, f"{kind}:{uuid.uuid4()}", 1, None, None)
+        self.keep_rows(sealed, draft, None)
+        self.remember_mail(submission, None)
+        return Receipt(events=(sealed.recorded,), seq=1)
+
+    # The policy.
+
+    def add_policy(self, submission: Submission, command: AddPolicy, actor: Actor) -> Receipt:
+        directory = self.loaded.directory
+        draft, version = decide_policy(directory.policies, command, actor, self.now)
+        seq, head, before = directory.policy_head
+        at = max(self.now, before + MICROSECOND)
+        circumstances = self.circumstances(submission, actor, at)
+        sealed = seal(draft, circumstances, POLICY_CHAIN, seq + 1, head, "")
+        self.keep_rows(sealed, draft, None)
+        self.policies.append((version.version, canonical(version).decode()))
+        self.loaded.directory = msgspec.structs.replace(
+            directory, policies=(*directory.policies, version), policy_head=(seq + 1, sealed.recorded.hash, at)
+        )
+        return Receipt(events=(sealed.recorded,), seq=seq + 1)
+
+    # Rows.
+
+    def circumstances(self, submission: Submission, actor: Actor, at: datetime) -> Circumstances:
+        return Circumstances(
+            log=self.loaded.directory.log,
+            policy=version_in_force(self.loaded.directory.policies, at).version,
+            at=at,
+            actor=actor.key,
+            via=submission.via,
+            request=submission.request,
+        )
+
+    def keep_rows(self, sealed: Sealed, draft: Draft, case_id: str | None) -> None:
+        self.events.append(sealed.event)
+        self.personal.extend(sealed.personal)
+        if draft.attachment is not None:
+            seq = sealed.recorded.event.seq
+            salt, content = sealed.attachment_salt, draft.attachment.content
+            self.attachments.append((draft.attachment.id, case_id, seq, salt, content))
+
+    def case_rows(self) -> Iterable[tuple[int, Row]]:
+        """The version that each changed case replaces (0: none), and its row in the order of CASE_COLUMNS."""
+        for case_id, entry in self.changed.items():
+            yield self.replaces[case_id], case_row(entry.case)
+
+    def person_rows(self) -> list[Row]:
+        return [(person.id, person.version, canonical(person).decode()) for person in self.people.values()]
+
+    def purchase_rows(self) -> list[Row]:
+        return [
+            (
+                purchase.reference,
+                purchase.paid.currency,
+                purchase.paid.amount_minor,
+                purchase.refunded_minor,
+                purchase.reserved_minor,
+                canonical(purchase).decode(),
+            )
+            for purchase in self.purchases.values()
+        ]
+
+    def booking_rows(self) -> list[Row]:
+        return [
+            (slot.case, self.hosts[slot.case], at_text(slot.starts_at), at_text(slot.ends_at))
+            for slot in self.bookings.values()
+            if slot is not None
+        ]
+
+    def ended_bookings(self) -> list[Row]:
+        return [(case_id,) for case_id, slot in self.bookings.items() if slot is None]
+
+    def entries_written(self) -> Iterable[Entry]:
+        """What is stored once the batch is durable."""
+        for entry in self.changed.values():
+            yield Entry(case=entry.case, texts=entry.texts, stored_version=entry.case.version)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.events or self.keys)
+
+
+class Repeat(msgspec.Struct, frozen=True, kw_only=True):
+    """An earlier request with the same key and body did this; its answer is rendered anew from that version."""
+
+    case_id: str
+    seq: int
+    version: int
+
+
+CASE_COLUMNS = (
+    "id",
+    "number",
+    "mail_tag",
+    "version",
+    "head",
+    "state",
+    "category",
+    "assignee",
+    "waiting",
+    "received_at",
+    "changed_at",
+    "next_deadline",
+    "purchase",
+    "body",
+)
+
+
+def case_row(case: Case) -> Row:
+    due = next_due(case)
+    return (
+        case.id,
+        case.number,
+        case.mail_tag,
+        case.version,
+        case.head,
+        case.state.value,
+        case.category.value,
+        case.assignee,
+        case.waiting_since is not None,
+        at_text(case.received_at),
+        at_text(case.changed_at),
+        at_text(due) if due else None,
+        case.purchase.reference if case.purchase else None,
+        canonical(case).decode(),
+    )
+
+
+def case_id_of(chain: str) -> str:
+    return chain.removeprefix("case:")

@@ -1,0 +1,255 @@
+"""Questions about cases: one as it stands or stood, lists of them, their events and their conversation."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, cast
+
+import msgspec
+from sqlalchemy import ColumnElement, Select, and_, bindparam, column, func, literal_column, or_, select, table, text
+from sqlalchemy import true as always
+
+from storage import search
+from storage.batch import UNCACHED_FIELDS, Entry
+from storage.database import Database
+from storage.events import recorded
+from storage.tables import AttachmentRow, CaseRow, EventRow, PersonalRow, PositionRow, columns
+from storage.writer import case_decoder, entries_of
+from workflow.cases import Case, chain_of
+from workflow.errors import NotFound
+from workflow.events import Recorded, at_text
+from workflow.policy import Category
+from workflow.replaying import replay
+from workflow.states import CaseState
+
+CASES, EVENTS, PERSONAL, POSITIONS, ATTACHMENTS = (
+    columns(model) for model in (CaseRow, EventRow, PersonalRow, PositionRow, AttachmentRow)
+)
+case_search = table("case_search", column("number"), column("words"), column("rowid"))
+
+
+async def version_of(database: Database, case_id: str) -> int | None:
+    row = await database.first(select(CASES.version).where(CASES.id == case_id))
+    return row[0] if row else None
+
+
+async def find(database: Database, name: str) -> str | None:
+    """The id of a case by its id or by its number, as people say it (C-1042)."""
+    number = name.upper().removeprefix("C-")
+    by_number = CASES.number == int(number) if number.isascii() and number.isdigit() and len(number) < 16 else None
+    where = CASES.id == name if by_number is None else or_(CASES.id == name, by_number)
+    row = await database.first(select(CASES.id).where(where))
+    return row[0] if row else None
+
+
+async def one(database: Database, case_id: str) -> Entry | None:
+    """The case as it is stored, with its short texts."""
+    cases = await database.rows(select(CASES.body).where(CASES.id == case_id))
+    if not cases:
+        return None
+    texts = await short_texts(database, [chain_of(case_id)])
+    return next(iter(entries_of([tuple(cases[0])], texts)))
+
+
+async def short_texts(database: Database, chains: Sequence[str]) -> list[tuple[Any, ...]]:
+    query = select(PERSONAL.chain, PERSONAL.seq, PERSONAL.field, PERSONAL.value).where(
+        PERSONAL.chain.in_(bindparam("chains", expanding=True)), PERSONAL.field.not_in(sorted(UNCACHED_FIELDS))
+    )
+    return [tuple(row) for row in await database.rows(query, {"chains": list(chains)})]
+
+
+# History.
+
+
+async def events(
+    database: Database, case_id: str, *, after: int = 0, until: int | None = None, limit: int | None = None
+) -> list[tuple[Recorded, str]]:
+    """Events with seq in (after, until], oldest first, each with its body as stored."""
+    query = select(EVENTS.body, EVENTS.hash).where(EVENTS.chain == chain_of(case_id), EVENTS.seq > after)
+    if until is not None:
+        query = query.where(EVENTS.seq <= until)
+    rows = await database.rows(query.order_by(EVENTS.seq).limit(limit))
+    return [(recorded(body, digest), body) for body, digest in rows]
+
+
+async def types_since(database: Database, case_id: str, version: int) -> list[str]:
+    query = select(EVENTS.type).where(EVENTS.chain == chain_of(case_id), EVENTS.seq > version)
+    return [kind for (kind,) in await database.rows(query.order_by(EVENTS.seq))]
+
+
+async def texts_of(database: Database, case_id: str) -> dict[str, str]:
+    """All texts of a case by pointer; what was erased is not among them."""
+    query = select(PERSONAL.seq, PERSONAL.field, PERSONAL.value).where(PERSONAL.chain == chain_of(case_id))
+    return {f"{seq}/{field}": value for seq, field, value in await database.rows(query)}
+
+
+async def at_version(database: Database, case_id: str, version: int) -> tuple[Entry, tuple[Recorded, ...]]:
+    """The case as it stood at a version, from its log alone. Raises NotFound."""
+    history = tuple(event for event, _ in await events(database, case_id, until=version))
+    return await stood(database, case_id, history)
+
+
+async def at_moment(database: Database, case_id: str, moment: datetime) -> tuple[Entry, tuple[Recorded, ...]]:
+    """The case as it stood at an instant, that instant included. Raises NotFound if it was not open yet."""
+    history = tuple(event for event, _ in await events(database, case_id) if event.event.at <= at_text(moment))
+    return await stood(database, case_id, history)
+
+
+async def stood(database: Database, case_id: str, history: tuple[Recorded, ...]) -> tuple[Entry, tuple[Recorded, ...]]:
+    case = replay(history)
+    if case is None:
+        raise NotFound("case")
+    texts = await short_texts(database, [chain_of(case_id)])
+    known = {f"{seq}/{field}": value for _, seq, field, value in texts if seq <= case.version}
+    return Entry(case=case, texts=known, stored_version=case.version), history
+
+
+async def stored(database: Database, case_id: str) -> tuple[Case, str] | None:
+    """The stored row: the case, and its body's very text."""
+    row = await database.first(select(CASES.body).where(CASES.id == case_id))
+    return (case_decoder.decode(row[0]), row[0]) if row else None
+
+
+async def attachment(database: Database, case_id: str, attachment_id: str) -> bytes | None:
+    query = select(ATTACHMENTS.content).where(ATTACHMENTS.id == attachment_id, ATTACHMENTS.case_id == case_id)
+    row = await database.first(query)
+    return row[0] if row else None
+
+
+# Lists.
+
+
+class Sort(StrEnum):
+    """`-` first means the largest first. Every order ends with the number, so that no two cases are equal."""
+
+    NEWEST = "-number"
+    OLDEST = "number"
+    DEADLINE = "deadline"
+    CHANGED = "-changed_at"
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    state: CaseState | None = None
+    assignee: str | None = None  # "" asks for cases without one
+    category: Category | None = None
+    overdue: bool | None = None
+    waiting: bool | None = None
+    q: str | None = None
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    entry: Entry
+    next_deadline: str | None
+    place: tuple[Any, ...]  # what the next page begins after
+
+
+LAST = "9999"  # after every deadline: cases without one come last
+
+
+async def listing(
+    database: Database, wanted: Filter, sort: Sort, now: datetime, after: Sequence[Any] | None, limit: int
+) -> list[Listed]:
+    """A page of cases: those after `after`, at most `limit`."""
+    key, descending = KEYS[sort]
+    keys = (*([key] if key is not None else []), CASES.number)
+    places = [element.label(f"k{index}") for index, element in enumerate(keys)]
+    query = select(CASES.body, CASES.next_deadline, *places)
+    for condition in conditions(wanted, now, database.dialect):
+        query = query.where(condition)
+    if after is not None:
+        query = query.where(beyond(keys, after, descending=descending))
+    order = [element.desc() if descending else element.asc() for element in keys]
+    rows = await database.rows(query.order_by(*order).limit(limit))
+    chains = [chain_of(case_decoder.decode(row[0]).id) for row in rows]
+    texts = await short_texts(database, chains) if chains else []
+    entries = entries_of([(row[0],) for row in rows], texts)
+    return [
+        Listed(entry=entry, next_deadline=row[1], place=tuple(row[2:])) for entry, row in zip(entries, rows, strict=True)
+    ]
+
+
+deadline_or_last = func.coalesce(CASES.next_deadline, literal_column(f"'{LAST}'"))
+
+KEYS: dict[Sort, tuple[ColumnElement[Any] | None, bool]] = {
+    Sort.NEWEST: (None, True),
+    Sort.OLDEST: (None, False),
+    Sort.DEADLINE: (deadline_or_last, False),
+    Sort.CHANGED: (CASES.changed_at, True),
+}
+
+
+def conditions(wanted: Filter, now: datetime, dialect: str) -> list[ColumnElement[bool]]:
+    found: list[Any] = []
+    if wanted.state is not None:
+        found.append(CASES.state == wanted.state.value)
+    if wanted.assignee is not None:
+        found.append(CASES.assignee == wanted.assignee if wanted.assignee else CASES.assignee.is_(None))
+    if wanted.category is not None:
+        found.append(CASES.category == wanted.category.value)
+    if wanted.overdue is not None:
+        late = and_(CASES.next_deadline.is_not(None), CASES.next_deadline < at_text(now))
+        found.append(late if wanted.overdue else ~late)
+    if wanted.waiting is not None:
+        found.append(CASES.waiting == wanted.waiting)
+    if wanted.q is not None and wanted.q.strip():
+        found.append(matching(wanted.q, dialect))
+    return found
+
+
+def matching(q: str, dialect: str) -> ColumnElement[bool]:
+    """The cases whose subject or messages hold all words of the query; its number finds a case as well."""
+    if dialect == "sqlite":
+        expression = search.fts5_query(q)
+        hits: Select[Any] = select(case_search.c.rowid).where(text("case_search MATCH :q").bindparams(q=expression))
+    else:
+        expression = search.tsquery(q)
+        hits = select(case_search.c.number).where(text("words @@ CAST(:q AS tsquery)").bindparams(q=expression))
+    number = q.strip().upper().removeprefix("C-")
+    by_number: Any = CASES.number == int(number) if number.isdecimal() and number.isascii() and len(number) < 16 else None
+    if expression is None:
+        return by_number if by_number is not None else ~always()
+    by_words = CASES.number.in_(hits)
+    return or_(by_words, by_number) if by_number is not None else by_words
+
+
+def beyond(keys: Sequence[Any], after: Sequence[Any], *, descending: bool) -> ColumnElement[bool]:
+    """The rows that come after a place, in the order of the keys."""
+    first, *rest = keys
+    place, *places = after
+    further = first < place if descending else first > place
+    if not rest:
+        return cast(ColumnElement[bool], further)
+    return or_(further, and_(first == place, beyond(rest, places, descending=descending)))
+
+
+# The feed.
+
+
+async def feed(database: Database, after: int, limit: int) -> list[tuple[int, Recorded, str]]:
+    """Events of all chains by their dense position, each with its body as stored."""
+    query = (
+        select(POSITIONS.position, EVENTS.body, EVENTS.hash)
+        .where(EVENTS.id == POSITIONS.event_id)
+        .where(POSITIONS.position > after)
+        .order_by(POSITIONS.position)
+        .limit(limit)
+    )
+    return [(position, recorded(body, digest), body) for position, body, digest in await database.rows(query)]
+
+
+async def of_type(
+    database: Database, kind: str, before: int | None, limit: int
+) -> list[tuple[int, Recorded, dict[str, str]]]:
+    """One-event chains of a type, newest first, with their texts: refused attempts, mail that was set aside."""
+    query = select(EVENTS.id, EVENTS.body, EVENTS.hash).where(EVENTS.type == kind)
+    if before is not None:
+        query = query.where(EVENTS.id < before)
+    rows = await database.rows(query.order_by(EVENTS.id.desc()).limit(limit))
+    found = [(event_id, recorded(body, digest)) for event_id, body, digest in rows]
+    chains = [one.event.chain for _, one in found]
+    texts: dict[str, dict[str, str]] = {}
+    if chains:
+        personal = select(PERSONAL.chain, PERSONAL.field, PERSONAL.value).where(PERSONAL.chain.in_(chains))
+        for chain, field, value in await database.rows(personal):
+            texts.setdefault(chain, {})[field] = value
+    return [(event_id, one, texts.get(one.event.chain, {})) for event_id, one in found]

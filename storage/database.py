@@ -1,0 +1,155 @@
+"""Opens a database by its URL: SQLite or PostgreSQL, for reading through SQLAlchemy and writing through a writer."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, Executable, Row, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool, StaticPool
+
+from storage import schema
+from storage.postgres_writer import PostgresWriter
+from storage.sqlite import connect, driver
+from storage.sqlite_writer import SqliteWriter
+from storage.writer import Clock, Writer
+
+AnyRow = Row[*tuple[Any, ...]]
+Rows = Sequence[AnyRow]
+T = TypeVar("T")
+
+STREAM_SIZE = 1000
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class BadDatabaseUrl(ValueError):
+    """Neither sqlite:///path nor postgresql://…"""
+
+
+def open_database(url: str) -> "Database":
+    if url.startswith("sqlite:///"):
+        return SqliteDatabase(Path(url.removeprefix("sqlite:///")))
+    if re.match(r"postgres(ql)?://", url):
+        return PostgresDatabase(re.sub(r"^postgres(ql)?://", "postgresql://", url))
+    raise BadDatabaseUrl("the database URL has to begin with sqlite:/// or postgresql://")
+
+
+class Database(ABC):
+    """Reads; the writer is the ledger's alone. Every method opens and closes what it needs."""
+
+    @property
+    @abstractmethod
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+
+    @abstractmethod
+    async def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        """All rows of one statement."""
+
+    @abstractmethod
+    def stream(self, statement: Executable) -> AsyncIterator[AnyRow]:
+        """Row by row, in flat memory."""
+
+    @abstractmethod
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Carry out synchronous work, such as a migration, on a connection of its own."""
+
+    @abstractmethod
+    def writer(self, clock: Clock = utc_now) -> Writer:
+        """For one ledger."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    async def first(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> AnyRow | None:
+        return next(iter(await self.rows(statement, parameters)), None)
+
+    async def revision(self) -> str | None:
+        """The schema's revision; None where there is no schema yet."""
+        return await self.run(schema.revision)
+
+    async def upgrade(self) -> None:
+        await self.run(schema.upgrade)
+
+
+class SqliteDatabase(Database):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engine: Engine = create_engine(
+            "sqlite://", creator=lambda: connect(path), module=driver, poolclass=StaticPool
+        )
+
+    @property
+    def dialect(self) -> str:
+        return "sqlite"
+
+    async def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        with self.engine.connect() as connection:
+            return connection.execute(statement, parameters).all()
+
+    async def stream(self, statement: Executable) -> AsyncIterator[AnyRow]:
+        # Its own connection: a long reading must not be seen by the short ones.
+        connection = connect(self.path)
+        try:
+            with create_engine("sqlite://", creator=lambda: connection, module=driver, poolclass=StaticPool).connect() as c:
+                for row in c.execution_options(yield_per=STREAM_SIZE).execute(statement):
+                    yield row
+        finally:
+            connection.close()
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        engine = create_engine("sqlite://", creator=lambda: connect(self.path), module=driver, poolclass=NullPool)
+        with engine.connect() as connection:
+            return work(connection)
+
+    def writer(self, clock: Clock = utc_now) -> Writer:
+        return SqliteWriter(self.path, clock)
+
+    async def close(self) -> None:
+        self.engine.dispose()
+
+
+class PostgresDatabase(Database):
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engine: AsyncEngine = create_async_engine(
+            url.replace("postgresql://", "postgresql+asyncpg://", 1),
+            pool_size=5,
+            max_overflow=5,
+            pool_pre_ping=False,
+            isolation_level="AUTOCOMMIT",
+            connect_args={"server_settings": {"application_name": "casework", "jit": "off"}},
+        )
+
+    @property
+    def dialect(self) -> str:
+        return "postgresql"
+
+    async def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
+        async with self.engine.connect() as connection:
+            return (await connection.execute(statement, parameters)).all()
+
+    async def stream(self, statement: Executable) -> AsyncIterator[AnyRow]:
+        async with self.engine.connect() as connection:
+            reading = await connection.execution_options(isolation_level="REPEATABLE READ", yield_per=STREAM_SIZE)
+            async for row in await reading.stream(statement):
+                yield row
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        async with self.engine.connect() as connection:
+            exclusive = await connection.execution_options(isolation_level="READ COMMITTED")
+            result = await exclusive.run_sync(work)
+            await exclusive.commit()
+            return result
+
+    def writer(self, clock: Clock = utc_now) -> Writer:
+        return PostgresWriter(self.url, clock)
+
+    async def close(self) -> None:
+        await self.engine.dispose()

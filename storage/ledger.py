@@ -1,0 +1,106 @@
+"""The one door for writes: commands wait here, are decided and made durable in groups, and answered only then."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+
+from storage.batch import Repeat
+from storage.submissions import Receipt, Submission, Unavailable
+from storage.writer import Answer, Writer
+from workflow.errors import CaseworkError
+
+log = structlog.get_logger()
+
+MAX_BATCH = 64
+
+
+class KeyInFlight(CaseworkError):
+    """A request with the same idempotency key is being carried out in this process."""
+
+
+class LedgerClosed(Unavailable):
+    """The service is shutting down and takes no more commands."""
+
+
+Waiting = tuple[Submission, "asyncio.Future[Receipt | Repeat]"]
+
+
+class Ledger:
+    """One per process. `submit` may be called by any number of tasks at once."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.waiting: deque[Waiting] = deque()
+        self.keys_in_flight: set[str] = set()
+        self.wake = asyncio.Event()
+        self.closing = False
+        self.task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        await self.writer.open()
+        self.task = asyncio.create_task(self.run(), name="ledger")
+
+    async def close(self) -> None:
+        """Carry out whatever has been accepted, then stop."""
+        self.closing = True
+        self.wake.set()
+        if self.task is not None:
+            await self.task
+        await self.writer.close()
+
+    async def submit(self, submission: Submission) -> Receipt | Repeat:
+        """What the command did, once it is durable.
+
+        Raises the command's refusal; Unauthorized, KeyReused, KeyInFlight, DuplicateMail; Unavailable when nothing
+        was written, and OutcomeUnknown when nobody can tell.
+        """
+        if self.closing:
+            raise LedgerClosed
+        key = submission.key.hash if submission.key else None
+        if key is not None and key in self.keys_in_flight:
+            raise KeyInFlight
+        future: asyncio.Future[Receipt | Repeat] = asyncio.get_running_loop().create_future()
+        if key is not None:
+            self.keys_in_flight.add(key)
+            future.add_done_callback(lambda _: self.keys_in_flight.discard(key))
+        self.waiting.append((submission, future))
+        self.wake.set()
+        # The command goes on even if its caller goes away.
+        return await asyncio.shield(future)
+
+    async def run(self) -> None:
+        while True:
+            if not self.waiting:
+                if self.closing:
+                    return
+                self.wake.clear()
+                await self.wake.wait()
+                continue
+            group = [self.waiting.popleft() for _ in range(min(len(self.waiting), MAX_BATCH))]
+            answers = await self.commit([submission for submission, _ in group])
+            for (_, future), answer in zip(group, answers, strict=True):
+                settle(future, answer)
+
+    async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
+        """Together if possible; if the batch fails, one by one, so that only the culprit fails."""
+        try:
+            return await self.writer.commit(submissions)
+        except Exception as failure:  # noqa: BLE001 - every waiting caller gets an answer
+            if len(submissions) == 1:
+                if not isinstance(failure, CaseworkError):
+                    log.exception("command_failed", command=type(submissions[0].command).__name__)
+                return [failure]
+            log.warning("batch_failed", size=len(submissions), failure=type(failure).__name__)
+        return [answer for one in submissions for answer in await self.commit([one])]
+
+
+def settle(future: "asyncio.Future[Receipt | Repeat]", answer: Answer) -> None:
+    if future.cancelled():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+        future.exception()  # a caller that went away leaves nobody to retrieve it
+    else:
+        future.set_result(answer)

@@ -1,0 +1,55 @@
+"""Questions about people, tokens and policies."""
+
+import hashlib
+
+import msgspec
+from sqlalchemy import select, text
+
+from storage.database import Database
+from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
+from storage.tables import PersonalRow, PersonRow, TokenRow, columns
+from workflow.people import Person, person_chain
+
+PEOPLE, TOKENS, PERSONAL = (columns(model) for model in (PersonRow, TokenRow, PersonalRow))
+
+person_decoder = msgspec.json.Decoder(Person)
+
+
+def secret_hash(secret: str) -> str:
+    """What is kept of a token: its secret has 256 bits, so that a plain SHA-256 cannot be searched through."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+async def by_token(database: Database, digest: str) -> tuple[Person, str] | None:
+    """The person whom a token speaks for, and the token's id."""
+    query = select(PEOPLE.body, TOKENS.id).where(TOKENS.person_id == PEOPLE.id, TOKENS.hash == digest)
+    row = await database.first(query)
+    return (person_decoder.decode(row[0]), row[1]) if row else None
+
+
+async def by_email(database: Database, email: str) -> Person | None:
+    address = select(PERSONAL.chain).where(PERSONAL.field == "email", PERSONAL.value == email.lower())
+    people = {person_chain(person.id): person for person in await everybody(database)}
+    return next((people[chain] for (chain,) in await database.rows(address) if chain in people), None)
+
+
+async def everybody(database: Database) -> list[Person]:
+    return [person_decoder.decode(body) for (body,) in await database.rows(select(PEOPLE.body))]
+
+
+async def names(database: Database) -> dict[str, dict[str, str]]:
+    """Name and address of everybody, by person id."""
+    query = select(PERSONAL.chain, PERSONAL.field, PERSONAL.value).where(
+        PERSONAL.chain.startswith(person_chain(""))
+    )
+    found: dict[str, dict[str, str]] = {}
+    for chain, field, value in await database.rows(query):
+        found.setdefault(chain.removeprefix(person_chain("")), {})[field] = value
+    return found
+
+
+async def directory(database: Database) -> Directory:
+    desk, policies, people, head = [
+        [tuple(row) for row in await database.rows(text(query))] for query in DIRECTORY_QUERIES
+    ]
+    return directory_of(desk[0], policies, people, head[0])

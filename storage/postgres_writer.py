@@ -1,0 +1,530 @@
+"""The ledger's hands on PostgreSQL: a batch is one statement, conditional on every version it rests on.
+
+The common case is decided on what is cached and written optimistically. Whatever needs more (a refusal, a conflict, a
+key seen before, a purchase, a calendar) is done again by itself under row locks, taken in one order: the idempotency
+key, purchases, cases, people.
+"""
+
+import asyncio
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from storage import search
+from storage.batch import CASE_COLUMNS, Batch, Loaded, Repeat, needs_of
+from storage.cache import Cache
+from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
+from storage.sealing import EVENT_COLUMNS
+from storage.sqlite_writer import slot_of
+from storage.submissions import OutcomeUnknown, Receipt, Row, Submission, Unavailable
+from storage.writer import BULKY, Answer, Clock, entries_of
+from workflow.cases import Purchase, chain_of
+from workflow.commands import OpenCase
+from workflow.desk import AddPolicy
+from workflow.errors import CaseworkError
+from workflow.events import at_text
+from workflow.people import PersonCommand
+
+LOCK_TIMEOUT = "2s"
+ATTEMPTS = 8
+
+# Raised by casework_confirm: something that the batch rests on is not as it was.
+DESK_HAS_CHANGED = "CW001"
+
+TEXT, INT, BIGINT, BYTES, BOOL = "text[]", "int[]", "bigint[]", "bytea[]", "bool[]"
+
+EVENT_TYPES = (TEXT, INT, INT, *(TEXT,) * 9)
+CASE_TYPES = (TEXT, BIGINT, TEXT, INT, TEXT, TEXT, TEXT, TEXT, BOOL, TEXT, TEXT, TEXT, TEXT, TEXT)
+PERSONAL_COLUMNS, PERSONAL_TYPES = ("chain", "seq", "field", "salt", "value"), (TEXT, INT, TEXT, BYTES, TEXT)
+OUTBOX_COLUMNS, OUTBOX_TYPES = ("chain", "seq", "kind", "at"), (TEXT, INT, TEXT, TEXT)
+KEY_COLUMNS = ("key", "fingerprint", "case_id", "seq", "version", "at")
+KEY_TYPES = (TEXT, TEXT, TEXT, INT, INT, TEXT)
+
+
+class Parameters:
+    """Numbers the placeholders of one statement, and turns rows into one array per column."""
+
+    def __init__(self) -> None:
+        self.types: list[str] = []
+
+    def unnest(self, types: Sequence[str]) -> str:
+        marks = []
+        for one in types:
+            self.types.append(one)
+            marks.append(f"${len(self.types)}::{one}")
+        return f"unnest({', '.join(marks)})"
+
+    def single(self, kind: str) -> str:
+        self.types.append(kind)
+        return f"${len(self.types)}::{kind}"
+
+
+def names(columns: Sequence[str]) -> str:
+    return ", ".join(f'"{column}"' for column in columns)
+
+
+def build_write() -> str:
+    """Events, texts, effects, keys and case rows in one statement that undoes itself unless all versions hold."""
+    p = Parameters()
+    return f"""
+        WITH logged AS (
+            INSERT INTO events ({names(EVENT_COLUMNS)}) SELECT * FROM {p.unnest(EVENT_TYPES)}
+        ), texts AS (
+            INSERT INTO personal ({names(PERSONAL_COLUMNS)}) SELECT * FROM {p.unnest(PERSONAL_TYPES)}
+        ), effects AS (
+            INSERT INTO outbox ({names(OUTBOX_COLUMNS)}) SELECT * FROM {p.unnest(OUTBOX_TYPES)}
+        ), keys AS (
+            INSERT INTO idempotency ({names(KEY_COLUMNS)}) SELECT * FROM {p.unnest(KEY_TYPES)}
+        ), moved AS (
+            UPDATE cases SET ({names(CASE_COLUMNS[3:])}) = ROW ({", ".join(f"j.{c}" for c in CASE_COLUMNS[3:])})
+            FROM {p.unnest((*CASE_TYPES, INT))} AS j ({names(CASE_COLUMNS)}, replaces)
+            WHERE cases.id = j.id AND cases.version = j.replaces
+            RETURNING 1
+        )
+        SELECT casework_confirm(
+            (SELECT count(*) FROM moved) = {p.single("bigint")}
+            AND (SELECT count(*) FROM people JOIN {p.unnest((TEXT, INT))} AS u (id, version) USING (id, version))
+                = {p.single("bigint")}
+            AND (SELECT max(version) FROM policies) = {p.single("int")}
+        )
+    """
+
+
+WRITE = build_write()
+
+
+def build_insert(table: str, columns: Sequence[str], types: Sequence[str], conflict: str = "") -> str:
+    return f"INSERT INTO {table} ({names(columns)}) SELECT * FROM {Parameters().unnest(types)} {conflict}"
+
+
+def replacing(key: str, *columns: str) -> str:
+    return f"ON CONFLICT ({key}) DO UPDATE SET " + ", ".join(f"{column} = excluded.{column}" for column in columns)
+
+
+INSERT_CASES = build_insert("cases", CASE_COLUMNS, CASE_TYPES)
+INSERT_ATTACHMENTS = build_insert(
+    "attachments", ("id", "case_id", "seq", "salt", "content"), (TEXT, TEXT, INT, BYTES, BYTES)
+)
+INSERT_MAIL_REFS = build_insert("mail_refs", ("key", "case_id"), (TEXT, TEXT))
+INSERT_TOKENS = build_insert("tokens", ("hash", "id", "person_id"), (TEXT, TEXT, TEXT))
+DELETE_TOKENS = "DELETE FROM tokens WHERE id = ANY($1::text[])"
+INSERT_POLICIES = build_insert("policies", ("version", "body"), (INT, TEXT))
+INSERT_PEOPLE = build_insert("people", ("id", "version", "body"), (TEXT, INT, TEXT), replacing("id", "version", "body"))
+INSERT_PURCHASES = build_insert(
+    "purchases",
+    ("reference", "currency", "paid", "refunded", "reserved", "body"),
+    (TEXT, TEXT, BIGINT, BIGINT, BIGINT, TEXT),
+    replacing("reference", "currency", "paid", "refunded", "reserved", "body"),
+)
+INSERT_BOOKINGS = build_insert(
+    "consultations",
+    ("case_id", "host", "starts_at", "ends_at"),
+    (TEXT, TEXT, TEXT, TEXT),
+    replacing("case_id", "host", "starts_at", "ends_at"),
+)
+DELETE_BOOKINGS = "DELETE FROM consultations WHERE case_id = ANY($1::text[])"
+INSERT_WORDS = (
+    "INSERT INTO case_search (number, words) SELECT n, w::tsvector FROM unnest($1::bigint[], $2::text[]) AS u (n, w)"
+)
+# An index entry may not grow beyond what PostgreSQL can hold; the last words of a very long case are not found.
+ADD_WORDS = (
+    "UPDATE case_search SET words = case_search.words || u.w::tsvector"
+    " FROM unnest($1::bigint[], $2::text[]) AS u (n, w)"
+    " WHERE number = u.n AND pg_column_size(case_search.words) < 400000"
+)
+
+
+def columns_of(rows: Sequence[Row], width: int) -> list[Sequence[Any]]:
+    return [*map(list, zip(*rows, strict=True))] if rows else [[] for _ in range(width)]
+
+
+class PostgresWriter:
+    def __init__(self, url: str, clock: Clock) -> None:
+        self.url = url
+        self.clock = clock
+        self.cache = Cache()
+        self.known_directory: Directory | None = None
+        self.connection: asyncpg.Connection[Any] | None = None
+
+    async def open(self) -> None:
+        await self.connected()
+
+    async def close(self) -> None:
+        if self.connection is not None and not self.connection.is_closed():
+            await self.connection.close()
+
+    async def connected(self) -> "asyncpg.Connection[Any]":
+        if self.connection is None or self.connection.is_closed():
+            try:
+                self.connection = await asyncpg.connect(
+                    self.url,
+                    timeout=5,
+                    server_settings={
+                        "application_name": "casework ledger",
+                        "lock_timeout": LOCK_TIMEOUT,
+                        "synchronous_commit": "on",
+                        "jit": "off",
+                    },
+                )
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as failure:
+                raise Unavailable(str(failure)) from failure
+        return self.connection
+
+    async def directory(self) -> Directory:
+        """Read anew: another process may have changed it."""
+        self.known_directory = await self.load_directory(await self.connected())
+        return self.known_directory
+
+    async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
+        answers = await self.commit_optimistically(submissions)
+        for index, submission in enumerate(submissions):
+            if index not in answers:
+                answers[index] = await self.commit_carefully(submission)
+        return [answers[index] for index in range(len(submissions))]
+
+    # The common case.
+
+    async def commit_optimistically(self, submissions: Sequence[Submission]) -> dict[int, Answer]:
+        """The answers that could be given; whatever is missing has left no trace."""
+        connection = await self.connected()
+        if self.known_directory is None:
+            self.known_directory = await self.load_directory(connection)
+        loaded = Loaded(directory=self.known_directory)
+        try:
+            await self.load_entries(connection, loaded, [one.case_id for one in submissions if one.case_id], lock=False)
+            opening = sum(isinstance(one.command, OpenCase) for one in submissions)
+            numbers = await self.numbers(connection, opening)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+            raise Unavailable(str(failure)) from failure
+        batch = Batch(loaded, self.clock())
+        answers: dict[int, Answer] = {}
+        for index, submission in enumerate(submissions):
+            if not self.is_simple(batch, submission):
+                continue
+            if isinstance(submission.command, OpenCase):
+                loaded.next_number = numbers.pop()
+            # A refusal may come from a cache that another process has overtaken: it is decided again under locks.
+            answer = self.attempt(batch, submission)
+            # So may the belief that nothing has to change.
+            if isinstance(answer, Receipt) and answer.events:
+                answers[index] = answer
+        if not answers:
+            return {}
+        try:
+            await self.write(connection, batch)
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError) as conflict:
+            self.distrust(batch)
+            if isinstance(conflict, asyncpg.RaiseError) and conflict.sqlstate != DESK_HAS_CHANGED:
+                raise
+            return {}
+        except TRANSIENT:
+            self.distrust(batch)
+            return {}
+        except LOST as failure:
+            self.distrust(batch)
+            if await self.was_written(batch, failure):
+                return answers
+            return {}
+        self.remember(batch)
+        return answers
+
+    @staticmethod
+    def is_simple(batch: Batch, submission: Submission) -> bool:
+        if isinstance(submission.command, PersonCommand | AddPolicy) or submission.mail_refs:
+            return False
+        entry = batch.entry(submission.case_id)
+        return needs_of(submission, entry.case if entry else None).nothing
+
+    @staticmethod
+    def attempt(batch: Batch, submission: Submission) -> Answer:
+        before = len(batch.events)
+        try:
+            return batch.submit(submission)
+        except CaseworkError as refusal:
+            # What was recorded of the attempt belongs to the careful decision.
+            del batch.events[before:]
+            return refusal
+
+    def distrust(self, batch: Batch) -> None:
+        self.known_directory = None
+        for case_id in (*batch.changed, *batch.loaded.entries):
+            self.cache.drop(case_id)
+
+    def remember(self, batch: Batch) -> None:
+        for case_id, entry in batch.loaded.entries.items():
+            if case_id not in batch.changed:
+                self.cache.put(entry)
+        for entry in batch.entries_written():
+            self.cache.put(entry)
+        if batch.people or batch.policies:
+            self.known_directory = None
+
+    async def was_written(self, batch: Batch, failure: Exception) -> bool:
+        """After the answer to COMMIT was lost: ask the log itself."""
+        chain, seq, digest = (batch.events[0][EVENT_COLUMNS.index(name)] for name in ("chain", "seq", "hash"))
+        for pause in (0.0, 0.1, 0.5, 1.0, 2.0):
+            await asyncio.sleep(pause)
+            try:
+                connection = await self.connected()
+                found = await connection.fetchval(
+                    "SELECT hash = $3 FROM events WHERE chain = $1 AND seq = $2", chain, seq, digest
+                )
+            except (Unavailable, *LOST):
+                continue
+            return bool(found)
+        raise OutcomeUnknown from failure
+
+    # Everything else, one by one, under locks.
+
+    async def commit_carefully(self, submission: Submission) -> Answer:
+        for attempt in range(ATTEMPTS):
+            try:
+                return await self.commit_under_locks(submission)
+            except (*TRANSIENT, asyncpg.UniqueViolationError, SetGrew):
+                self.known_directory = None
+                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
+            except Unavailable as unavailable:
+                return unavailable
+            except (OutcomeUnknown, asyncpg.PostgresError) as failure:
+                return failure
+            except LOST as failure:
+                return Unavailable(str(failure))
+        return Unavailable("the case is too busy; try again")
+
+    async def commit_under_locks(self, submission: Submission) -> Answer:
+        connection = await self.connected()
+        transaction = connection.transaction()
+        await transaction.start()
+        batch: Batch | None = None
+        try:
+            loaded = await self.load_under_locks(connection, submission)
+            batch = Batch(loaded, self.clock())
+            answer: Answer
+            try:
+                answer = batch.submit(submission)
+            except CaseworkError as refusal:
+                answer = refusal
+            if submission.key is not None and not isinstance(answer, Receipt | Repeat):
+                await connection.execute("DELETE FROM idempotency WHERE key = $1 AND version = 0", submission.key.hash)
+            if batch.is_empty:
+                await transaction.rollback()
+                return answer
+            await self.write_rows(connection, batch)
+        except BaseException:
+            if not connection.is_closed():
+                await transaction.rollback()
+            if batch is not None:
+                self.distrust(batch)
+            raise
+        try:
+            await transaction.commit()
+        except LOST as failure:
+            self.distrust(batch)
+            if await self.was_written(batch, failure):
+                return answer
+            return Unavailable(str(failure))
+        self.remember(batch)
+        return answer
+
+    async def load_under_locks(self, connection: "asyncpg.Connection[Any]", submission: Submission) -> Loaded:
+        """Lock in the one order, and read only then."""
+        keys: dict[str, Row] = {}
+        if submission.key is not None:
+            keys = await self.take_key(connection, submission)
+        command, case_id = submission.command, submission.case_id
+        entry = None
+        if case_id is not None:
+            rows = await connection.fetch("SELECT body FROM cases WHERE id = $1", case_id)
+            entry = next(iter(entries_of([tuple(row) for row in rows], ())), None)
+        needs = needs_of(submission, entry.case if entry else None)
+        purchases = await self.lock_purchases(connection, sorted(needs.purchases))
+        sharing = await connection.fetch(
+            "SELECT id, purchase FROM cases WHERE purchase = ANY($1::text[])", list(needs.purchases)
+        )
+        linked: dict[str, set[str]] = {reference: set() for reference in needs.purchases}
+        for row in sharing:
+            linked[row["purchase"]].add(row["id"])
+        # Only the commands that change a purchase write to its other cases.
+        wanted = {row["id"] for row in sharing} | ({case_id} if case_id is not None else set())
+        if isinstance(command, PersonCommand | AddPolicy):
+            # People and the policy are changed by few and rarely: one at a time.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('casework desk'))")
+        for each in sorted(wanted):
+            await connection.fetch("SELECT 1 FROM cases WHERE id = $1 FOR UPDATE", each)
+        for host in sorted({*needs.hosts, submission.actor.id}):
+            how = "FOR UPDATE" if host in needs.hosts else "FOR SHARE"
+            await connection.fetch(f"SELECT 1 FROM people WHERE id = $1 {how}", host)
+        loaded = Loaded(directory=await self.load_directory(connection), purchases=purchases, linked=linked, keys=keys)
+        await self.load_entries(connection, loaded, sorted(wanted), lock=True)
+        fresh = loaded.entries.get(case_id) if case_id is not None else None
+        if needs_of(submission, fresh.case if fresh else None) != needs:
+            raise SetGrew
+        for host in needs.hosts:
+            rows = await connection.fetch(
+                "SELECT case_id, starts_at, ends_at FROM consultations WHERE host = $1 AND ends_at > $2",
+                host,
+                at_text(self.clock()),
+            )
+            loaded.slots[host] = [slot_of(tuple(row)) for row in rows]
+        found = await connection.fetch("SELECT id FROM cases WHERE id = ANY($1::text[])", list(needs.cases))
+        loaded.known_cases = {row["id"] for row in found}
+        refs = await connection.fetch("SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs))
+        loaded.mail_refs = {row["key"] for row in refs}
+        if isinstance(command, OpenCase):
+            (loaded.next_number,) = await self.numbers(connection, 1)
+        return loaded
+
+    async def take_key(self, connection: "asyncpg.Connection[Any]", submission: Submission) -> dict[str, Row]:
+        """Write the key before deciding: a second request with it waits here until the first is through."""
+        key = submission.key
+        if key is None:
+            return {}
+        taken = await connection.fetchval(
+            "INSERT INTO idempotency (key, fingerprint, case_id, seq, version, at) VALUES ($1, $2, '', 0, 0, $3)"
+            " ON CONFLICT (key) DO NOTHING RETURNING true",
+            key.hash,
+            key.fingerprint,
+            at_text(self.clock()),
+        )
+        if taken:
+            return {}
+        row = await connection.fetchrow(
+            "SELECT fingerprint, case_id, seq, version FROM idempotency WHERE key = $1", key.hash
+        )
+        if row is None:  # the first request was refused meanwhile
+            raise SetGrew
+        return {key.hash: tuple(row)}
+
+    async def lock_purchases(
+        self, connection: "asyncpg.Connection[Any]", references: Iterable[str]
+    ) -> dict[str, Purchase]:
+        purchases = {}
+        for reference in references:
+            body = await connection.fetchval("SELECT body FROM purchases WHERE reference = $1 FOR UPDATE", reference)
+            if body is not None:
+                purchases[reference] = msgspec.json.decode(body, type=Purchase)
+        return purchases
+
+    # Reading.
+
+    async def load_directory(self, connection: "asyncpg.Connection[Any]") -> Directory:
+        desk, policies, people, head = [
+            [tuple(row) for row in await connection.fetch(query)] for query in DIRECTORY_QUERIES
+        ]
+        return directory_of(desk[0], policies, people, head[0])
+
+    async def load_entries(
+        self, connection: "asyncpg.Connection[Any]", loaded: Loaded, case_ids: Sequence[str], *, lock: bool
+    ) -> None:
+        """Under locks everything is read; otherwise what is cached serves."""
+        missing = []
+        for case_id in dict.fromkeys(case_ids):
+            entry = None if lock else self.cache.get(case_id)
+            if entry is None:
+                missing.append(case_id)
+            else:
+                loaded.entries[case_id] = entry
+        if not missing:
+            return
+        cases = await connection.fetch("SELECT body FROM cases WHERE id = ANY($1::text[])", missing)
+        texts = await connection.fetch(
+            "SELECT chain, seq, field, value FROM personal WHERE chain = ANY($1::text[]) AND field <> ALL($2::text[])",
+            [chain_of(case_id) for case_id in missing],
+            list(BULKY),
+        )
+        for entry in entries_of((tuple(row) for row in cases), (tuple(row) for row in texts)):
+            loaded.entries[entry.case.id] = entry
+
+    @staticmethod
+    async def numbers(connection: "asyncpg.Connection[Any]", count: int) -> list[int]:
+        """Fresh case numbers, the smallest last."""
+        if not count:
+            return []
+        rows = await connection.fetch("SELECT nextval('case_numbers') AS number FROM generate_series(1, $1)", count)
+        return sorted((row["number"] for row in rows), reverse=True)
+
+    # Writing.
+
+    async def write(self, connection: "asyncpg.Connection[Any]", batch: Batch) -> None:
+        if has_more_than_log(batch):
+            async with connection.transaction():
+                await self.write_rows(connection, batch)
+        else:
+            await connection.execute(WRITE, *write_arguments(batch))
+
+    async def write_rows(self, connection: "asyncpg.Connection[Any]", batch: Batch) -> None:
+        opened = [row for replaces, row in batch.case_rows() if replaces == 0]
+        new = {number: texts for number, texts in batch.words.items() if number in batch.new_numbers}
+        more = {number: texts for number, texts in batch.words.items() if number not in batch.new_numbers}
+        if batch.keys:
+            # Taken before deciding, filled now; the statement below inserts only what was not taken.
+            await connection.execute("DELETE FROM idempotency WHERE key = ANY($1) AND version = 0", [row[0] for row in batch.keys])
+        for statement, rows in (
+            (INSERT_PURCHASES, batch.purchase_rows()),
+            (INSERT_CASES, opened),
+            (INSERT_ATTACHMENTS, batch.attachments),
+            (INSERT_MAIL_REFS, batch.mail_refs),
+            (INSERT_TOKENS, batch.tokens),
+            (DELETE_TOKENS, batch.revoked_tokens),
+            (INSERT_POLICIES, batch.policies),
+            (INSERT_PEOPLE, batch.person_rows()),
+            (INSERT_BOOKINGS, batch.booking_rows()),
+            (DELETE_BOOKINGS, batch.ended_bookings()),
+            (INSERT_WORDS, word_rows(new)),
+            (ADD_WORDS, word_rows(more)),
+        ):
+            if rows:
+                await connection.execute(statement, *columns_of(rows, 0))
+        await connection.execute(WRITE, *write_arguments(batch))
+
+
+def has_more_than_log(batch: Batch) -> bool:
+    """Whether the batch touches more than the one statement writes."""
+    return bool(
+        batch.new_numbers
+        or batch.purchases
+        or batch.attachments
+        or batch.mail_refs
+        or batch.people
+        or batch.policies
+        or batch.bookings
+        or batch.words
+    )
+
+
+def word_rows(words: dict[int, list[str]]) -> list[Row]:
+    return [(number, search.tsvector("\n".join(texts))) for number, texts in words.items()]
+
+
+def write_arguments(batch: Batch) -> list[Any]:
+    moved = [(*row, replaces) for replaces, row in batch.case_rows() if replaces]
+    directory = batch.loaded.directory
+    people = [(one, directory.people[one].version) for one in sorted(batch.decided_people) if one in directory.people]
+    # Whoever this batch changes has a new version by now.
+    people = [(one, batch.people[one].version if one in batch.people else version) for one, version in people]
+    return [
+        *columns_of(batch.events, len(EVENT_TYPES)),
+        *columns_of(batch.personal, len(PERSONAL_TYPES)),
+        *columns_of(batch.outbox, len(OUTBOX_TYPES)),
+        *columns_of(batch.keys, len(KEY_TYPES)),
+        *columns_of(moved, len(CASE_TYPES) + 1),
+        len(moved),
+        *columns_of(people, 2),
+        len(people),
+        directory.policy_version,
+    ]
+
+
+class SetGrew(Exception):
+    """What has to be locked turned out to be more than what is locked: begin again."""
+
+
+TRANSIENT = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)

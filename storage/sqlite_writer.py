@@ -1,0 +1,296 @@
+"""The ledger's hands on SQLite: one transaction per batch on the event loop, only the fsync of COMMIT off it."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from storage import search
+from storage.batch import CASE_COLUMNS, Batch, Loaded, needs_of
+from storage.cache import Cache
+from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
+from storage.sealing import EVENT_COLUMNS
+from storage.sqlite import connect, driver
+from storage.submissions import Row, Submission, Unavailable
+from storage.writer import BULKY, Answer, Clock, entries_of
+from workflow.cases import Purchase, chain_of
+from workflow.errors import CaseworkError
+from workflow.events import at_text
+from workflow.guards import Slot
+
+LOCK_TIMEOUT_SECONDS = 10.0
+SHORT_WAIT_SECONDS = 0.002
+
+
+def insert(table: str, columns: Sequence[str], conflict: str = "") -> str:
+    marks = ", ".join("?" * len(columns))
+    names = ", ".join(f'"{column}"' for column in columns)
+    return f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}"
+
+
+INSERT_EVENT = insert("events", EVENT_COLUMNS)
+INSERT_PERSONAL = insert("personal", ("chain", "seq", "field", "salt", "value"))
+INSERT_ATTACHMENT = insert("attachments", ("id", "case_id", "seq", "salt", "content"))
+INSERT_OUTBOX = insert("outbox", ("chain", "seq", "kind", "at"))
+INSERT_KEY = insert("idempotency", ("key", "fingerprint", "case_id", "seq", "version", "at"))
+INSERT_MAIL_REF = insert("mail_refs", ("key", "case_id"))
+INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
+INSERT_POLICY = insert("policies", ("version", "body"))
+INSERT_CASE = insert("cases", CASE_COLUMNS)
+UPDATE_CASE = (
+    f"UPDATE cases SET {', '.join(f'{column} = ?' for column in CASE_COLUMNS[3:])} WHERE id = ? AND version = ?"
+)
+UPSERT_PERSON = insert(
+    "people", ("id", "version", "body"), "ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body"
+)
+UPSERT_PURCHASE = insert(
+    "purchases",
+    ("reference", "currency", "paid", "refunded", "reserved", "body"),
+    "ON CONFLICT (reference) DO UPDATE SET currency = excluded.currency, paid = excluded.paid,"
+    " refunded = excluded.refunded, reserved = excluded.reserved, body = excluded.body",
+)
+UPSERT_BOOKING = insert(
+    "consultations",
+    ("case_id", "host", "starts_at", "ends_at"),
+    "ON CONFLICT (case_id) DO UPDATE SET host = excluded.host, starts_at = excluded.starts_at, ends_at = excluded.ends_at",
+)
+INSERT_WORDS = "INSERT INTO case_search (rowid, words) VALUES (?, ?)"
+ADD_WORDS = "UPDATE case_search SET words = words || ' ' || ? WHERE rowid = ? AND length(words) < ?"
+MAX_INDEXED_CHARACTERS = 2_000_000
+
+
+class SqliteWriter:
+    """Everything that is cached is dropped when another connection has written (PRAGMA data_version)."""
+
+    def __init__(self, path: Path | str, clock: Clock) -> None:
+        self.path = path
+        self.clock = clock
+        self.cache = Cache()
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
+        self.known_directory: Directory | None = None
+        self.next_number = 0
+        self.data_version = -1
+        self.connection: Any = None
+
+    async def open(self) -> None:
+        self.connection = connect(self.path, busy_timeout_ms=0)
+
+    async def close(self) -> None:
+        self.executor.shutdown()
+        if self.connection is not None:
+            self.connection.close()
+
+    async def directory(self) -> Directory:
+        self.notice_other_writers()
+        return self.current_directory()
+
+    async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
+        await self.begin()
+        try:
+            self.notice_other_writers()
+            batch, answers = self.decide(submissions)
+            if batch.is_empty:
+                self.connection.execute("ROLLBACK")
+                return answers
+            self.write(batch)
+            await self.make_durable()
+        except BaseException as failure:
+            self.abandon()
+            if isinstance(failure, driver.OperationalError):
+                raise Unavailable(str(failure)) from failure
+            raise
+        self.remember(batch)
+        return answers
+
+    async def begin(self) -> None:
+        """Never wait inside SQLite: that would hold up the event loop."""
+        deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_SECONDS
+        while True:
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+            except driver.OperationalError as busy:
+                if asyncio.get_running_loop().time() > deadline or "locked" not in str(busy):
+                    raise Unavailable(str(busy)) from busy
+                await asyncio.sleep(SHORT_WAIT_SECONDS)
+            else:
+                return
+
+    async def make_durable(self) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + LOCK_TIMEOUT_SECONDS
+        while True:
+            commit = loop.run_in_executor(self.executor, self.connection.execute, "COMMIT")
+            try:
+                # A cancelled caller must not leave a transaction half-way: the commit is always seen to its end.
+                await asyncio.shield(commit)
+            except asyncio.CancelledError:
+                await commit
+                raise
+            except driver.OperationalError as busy:  # readers, in a rollback journal
+                if loop.time() > deadline or "locked" not in str(busy):
+                    raise
+                await asyncio.sleep(SHORT_WAIT_SECONDS)
+            else:
+                return
+
+    def abandon(self) -> None:
+        self.cache.clear()
+        self.known_directory = None
+        self.data_version = -1
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def notice_other_writers(self) -> None:
+        (version,) = self.connection.execute("PRAGMA data_version").fetchone()
+        if version != self.data_version:
+            self.cache.clear()
+            self.known_directory = None
+            self.next_number = 0
+            self.data_version = version
+
+    def current_directory(self) -> Directory:
+        if self.known_directory is None:
+            desk, policies, people, head = (self.connection.execute(query).fetchall() for query in DIRECTORY_QUERIES)
+            self.known_directory = directory_of(desk[0], policies, people, head[0])
+        return self.known_directory
+
+    # Deciding.
+
+    def decide(self, submissions: Sequence[Submission]) -> tuple[Batch, list[Answer]]:
+        """Each command on the state that the ones before it left."""
+        loaded = Loaded(directory=self.current_directory(), next_number=self.number())
+        self.load_keys(loaded, submissions)
+        refs = [ref for one in submissions for ref in one.mail_refs]
+        if refs:
+            known = self.select_among("SELECT key FROM mail_refs WHERE key IN (SELECT value FROM json_each(?))", refs)
+            loaded.mail_refs = {key for (key,) in known}
+        self.load_entries(loaded, {one.case_id for one in submissions if one.case_id is not None})
+        batch = Batch(loaded, self.clock())
+        answers: list[Answer] = []
+        for submission in submissions:
+            self.load_needs(batch, submission)
+            try:
+                answers.append(batch.submit(submission))
+            except CaseworkError as refusal:
+                answers.append(refusal)
+        return batch, answers
+
+    def number(self) -> int:
+        if not self.next_number:
+            (self.next_number,) = self.connection.execute("SELECT coalesce(max(number), 1000) + 1 FROM cases").fetchone()
+        return self.next_number
+
+    def load_keys(self, loaded: Loaded, submissions: Sequence[Submission]) -> None:
+        keys = [one.key.hash for one in submissions if one.key is not None]
+        if keys:
+            query = (
+                "SELECT key, fingerprint, case_id, seq, version FROM idempotency"
+                " WHERE key IN (SELECT value FROM json_each(?))"
+            )
+            loaded.keys = {key: tuple(row) for key, *row in self.select_among(query, keys)}
+
+    def load_entries(self, loaded: Loaded, case_ids: Iterable[str]) -> None:
+        missing = []
+        for case_id in case_ids:
+            if case_id in loaded.entries:
+                continue
+            entry = self.cache.get(case_id)
+            if entry is None:
+                missing.append(case_id)
+            else:
+                loaded.entries[case_id] = entry
+        if missing:
+            cases = self.select_among("SELECT body FROM cases WHERE id IN (SELECT value FROM json_each(?))", missing)
+            texts = self.select_among(
+                "SELECT chain, seq, field, value FROM personal WHERE chain IN (SELECT value FROM json_each(?))"
+                f" AND field NOT IN {BULKY}",
+                [chain_of(case_id) for case_id in missing],
+            )
+            for entry in entries_of(cases, texts):
+                loaded.entries[entry.case.id] = entry
+
+    def load_needs(self, batch: Batch, submission: Submission) -> None:
+        loaded, entry = batch.loaded, batch.entry(submission.case_id)
+        needs = needs_of(submission, entry.case if entry else None)
+        for reference in needs.purchases:
+            if reference not in loaded.linked:
+                self.load_purchase(loaded, reference)
+        for host in needs.hosts:
+            if host not in loaded.slots:
+                rows = self.connection.execute(
+                    "SELECT case_id, starts_at, ends_at FROM consultations WHERE host = ? AND ends_at > ?",
+                    (host, at_text(batch.now)),
+                )
+                loaded.slots[host] = [slot_of(row) for row in rows]
+        if needs.cases:
+            found = self.select_among("SELECT id FROM cases WHERE id IN (SELECT value FROM json_each(?))", needs.cases)
+            loaded.known_cases.update(case_id for (case_id,) in found)
+
+    def load_purchase(self, loaded: Loaded, reference: str) -> None:
+        row = self.connection.execute("SELECT body FROM purchases WHERE reference = ?", (reference,)).fetchone()
+        if row is not None:
+            loaded.purchases[reference] = msgspec.json.decode(row[0], type=Purchase)
+        sharing = self.connection.execute("SELECT id FROM cases WHERE purchase = ?", (reference,)).fetchall()
+        loaded.linked[reference] = {case_id for (case_id,) in sharing}
+        self.load_entries(loaded, loaded.linked[reference])
+
+    def select_among(self, query: str, values: Sequence[str]) -> list[Row]:
+        rows: list[Row] = self.connection.execute(query, (msgspec.json.encode(values).decode(),)).fetchall()
+        return rows
+
+    # Writing.
+
+    def write(self, batch: Batch) -> None:
+        many = self.connection.executemany
+        for statement, rows in (
+            (INSERT_EVENT, batch.events),
+            (INSERT_PERSONAL, batch.personal),
+            (INSERT_OUTBOX, batch.outbox),
+            (INSERT_KEY, batch.keys),
+            (INSERT_ATTACHMENT, batch.attachments),
+            (INSERT_MAIL_REF, batch.mail_refs),
+            (INSERT_TOKEN, batch.tokens),
+            ("DELETE FROM tokens WHERE id = ?", batch.revoked_tokens),
+            (INSERT_POLICY, batch.policies),
+            (UPSERT_PERSON, batch.person_rows()),
+            (UPSERT_PURCHASE, batch.purchase_rows()),
+            (UPSERT_BOOKING, batch.booking_rows()),
+            ("DELETE FROM consultations WHERE case_id = ?", batch.ended_bookings()),
+        ):
+            if rows:
+                many(statement, rows)
+        for replaces, row in batch.case_rows():
+            self.write_case(replaces, row)
+        for number, texts in batch.words.items():
+            document = search.fts5_document("\n".join(texts))
+            if number in batch.new_numbers:
+                self.connection.execute(INSERT_WORDS, (number, document))
+            else:
+                self.connection.execute(ADD_WORDS, (document, number, MAX_INDEXED_CHARACTERS))
+
+    def write_case(self, replaces: int, row: Row) -> None:
+        if replaces == 0:
+            self.connection.execute(INSERT_CASE, row)
+            return
+        written = self.connection.execute(UPDATE_CASE, (*row[3:], row[0], replaces))
+        if written.rowcount != 1:
+            raise RuntimeError(f"case {row[0]} was changed under the write lock")
+
+    def remember(self, batch: Batch) -> None:
+        for entry in batch.entries_written():
+            self.cache.put(entry)
+        for case_id, entry in batch.loaded.entries.items():
+            if case_id not in batch.changed:
+                self.cache.put(entry)
+        self.next_number = batch.loaded.next_number
+        if batch.people or batch.policies:
+            self.known_directory = None
+
+
+def slot_of(row: Row) -> Slot:
+    case_id, starts_at, ends_at = row
+    return Slot(case=case_id, starts_at=datetime.fromisoformat(starts_at), ends_at=datetime.fromisoformat(ends_at))

@@ -1,0 +1,257 @@
+"""The tables. What must always hold is a named constraint here, or a trigger in `storage.defences`.
+
+Times are UTC texts with six decimals, so that they sort and compare alike on both databases; hashes are hex.
+Bodies are JSON texts, stored verbatim: `jsonb` would change their bytes.
+"""
+
+from typing import Any
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKeyConstraint, Identity, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import UniqueConstraint as Unique
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+from sqlmodel import Field, SQLModel
+
+# SQLite numbers rows by itself only where the key is spelled INTEGER.
+BIG_KEY = BigInteger().with_variant(Integer, "sqlite")
+
+
+class EventRow(SQLModel, table=True):
+    """The log: append-only, each chain linked by hash and by state."""
+
+    __tablename__ = "events"
+    __table_args__ = (
+        Unique("chain", "seq", name="one_event_per_place"),
+        Unique("chain", "seq", "hash", "state_after", name="event_can_be_followed"),
+        # No fork, no gap, no other predecessor than the one that is named, no state that was not reached.
+        ForeignKeyConstraint(
+            ["chain", "prev_seq", "prev_hash", "state_before"],
+            ["events.chain", "events.seq", "events.hash", "events.state_after"],
+            name="event_follows_its_predecessor",
+        ),
+        CheckConstraint(
+            "(seq = 1 AND prev_seq IS NULL AND prev_hash IS NULL AND state_before IS NULL)"
+            " OR (seq > 1 AND prev_seq = seq - 1 AND prev_hash IS NOT NULL AND state_before IS NOT NULL)",
+            name="only_the_first_has_no_predecessor",
+        ),
+        Index("events_by_type", "type", "id"),
+    )
+
+    id: int | None = Field(default=None, sa_column=Column(BIG_KEY, Identity(always=True), primary_key=True))
+    chain: str = Field(sa_type=Text)
+    seq: int
+    prev_seq: int | None
+    prev_hash: str | None = Field(sa_type=Text)
+    state_before: str | None = Field(sa_type=Text)
+    state_after: str = Field(sa_type=Text)  # "" in chains that have no states
+    trigger: str | None = Field(sa_type=Text)
+    type: str = Field(sa_type=Text)
+    lifecycle: str = Field(sa_type=Text)
+    at: str = Field(sa_type=Text)
+    hash: str = Field(sa_type=Text)
+    body: str = Field(sa_type=Text)
+
+
+class PendingEventRow(SQLModel, table=True):
+    """Committed events that have no position yet (PostgreSQL only: SQLite gives it while writing)."""
+
+    __tablename__ = "pending_events"
+
+    event_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+
+
+class PositionRow(SQLModel, table=True):
+    """The dense order over all chains that the feed pages by."""
+
+    __tablename__ = "positions"
+    __table_args__ = (ForeignKeyConstraint(["event_id"], ["events.id"], name="position_of_an_event"),)
+
+    position: int = Field(sa_column=Column(BIG_KEY, primary_key=True, autoincrement=False))
+    event_id: int = Field(sa_column=Column(BigInteger, unique=True, nullable=False))
+
+
+class PersonalRow(SQLModel, table=True):
+    """Personal texts with the salts of their commitments. Deleting a row erases; the chain stays whole."""
+
+    __tablename__ = "personal"
+    __table_args__ = (
+        # A sign-in starts from an address.
+        Index(
+            "people_by_email",
+            "value",
+            sqlite_where=Column("field") == "email",
+            postgresql_where=Column("field") == "email",
+        ),
+    )
+
+    chain: str = Field(sa_type=Text, primary_key=True)
+    seq: int = Field(primary_key=True)
+    field: str = Field(sa_type=Text, primary_key=True)
+    salt: bytes = Field(sa_type=LargeBinary)
+    value: str = Field(sa_type=Text)
+
+
+class AttachmentRow(SQLModel, table=True):
+    """Evidence files under random keys; the log holds a commitment to each content."""
+
+    __tablename__ = "attachments"
+    __table_args__ = (Index("attachments_of_a_case", "case_id", "seq"),)
+
+    id: str = Field(sa_type=Text, primary_key=True)
+    case_id: str = Field(sa_type=Text)
+    seq: int
+    salt: bytes = Field(sa_type=LargeBinary)
+    content: bytes = Field(sa_type=LargeBinary)
+
+
+class PurchaseRow(SQLModel, table=True):
+    """One row for all cases that share the purchase."""
+
+    __tablename__ = "purchases"
+    __table_args__ = (
+        # Nothing is refunded twice, over all cases, under any concurrency (policy 2.8).
+        CheckConstraint(
+            "refunded >= 0 AND reserved >= 0 AND refunded + reserved <= paid",
+            name="never_more_back_than_was_paid",
+        ),
+    )
+
+    reference: str = Field(sa_type=Text, primary_key=True)
+    currency: str = Field(sa_type=Text)
+    paid: int = Field(sa_type=BigInteger)
+    refunded: int = Field(sa_type=BigInteger)
+    reserved: int = Field(sa_type=BigInteger)
+    body: str = Field(sa_type=Text)
+
+
+class CaseRow(SQLModel, table=True):
+    """The last page of each case's log. `body` is the whole case; the columns are what lists ask for."""
+
+    __tablename__ = "cases"
+    __table_args__ = (
+        Index("cases_by_state", "state", "number"),
+        Index("cases_by_assignee", "assignee", "number"),
+        Index("cases_by_category", "category", "number"),
+        Index("cases_by_deadline", "next_deadline", "number"),
+        Index("cases_by_change", "changed_at", "number"),
+        Index("cases_of_a_purchase", "purchase"),
+        ForeignKeyConstraint(["purchase"], ["purchases.reference"], name="case_of_a_known_purchase"),
+    )
+
+    id: str = Field(sa_type=Text, primary_key=True)
+    number: int = Field(sa_type=BigInteger, unique=True)
+    mail_tag: str = Field(sa_type=Text, unique=True)
+    version: int
+    head: str = Field(sa_type=Text)
+    state: str = Field(sa_type=Text)
+    category: str = Field(sa_type=Text)
+    assignee: str | None = Field(sa_type=Text)
+    waiting: bool
+    received_at: str = Field(sa_type=Text)
+    changed_at: str = Field(sa_type=Text)
+    next_deadline: str | None = Field(sa_type=Text)
+    purchase: str | None = Field(sa_type=Text)
+    body: str = Field(sa_type=Text)
+
+
+class ConsultationRow(SQLModel, table=True):
+    """Booked slots; a row goes when its consultation is over or off."""
+
+    __tablename__ = "consultations"
+    __table_args__ = (Index("consultations_of_a_host", "host", "starts_at"),)
+
+    case_id: str = Field(sa_type=Text, primary_key=True)
+    host: str = Field(sa_type=Text)
+    starts_at: str = Field(sa_type=Text)
+    ends_at: str = Field(sa_type=Text)
+
+
+class IdempotencyRow(SQLModel, table=True):
+    """What a key did, so that the same request again gets the same answer. Holds no personal data."""
+
+    __tablename__ = "idempotency"
+    __table_args__ = (Index("idempotency_by_age", "at"),)
+
+    key: str = Field(sa_type=Text, primary_key=True)  # a hash over actor, method, path and key
+    fingerprint: str = Field(sa_type=Text)  # a keyed hash of the body
+    case_id: str = Field(sa_type=Text)
+    seq: int  # of the first event that the request caused
+    version: int  # of the case after it
+    at: str = Field(sa_type=Text)
+
+
+class OutboxRow(SQLModel, table=True):
+    """Effects that a committed event asks for: written with it, carried out later."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (Unique("chain", "seq", "kind", name="one_effect_of_a_kind_per_event"),)
+
+    id: int | None = Field(default=None, sa_column=Column(BIG_KEY, Identity(always=True), primary_key=True))
+    chain: str = Field(sa_type=Text)
+    seq: int
+    kind: str = Field(sa_type=Text)
+    at: str = Field(sa_type=Text)
+
+
+class MailRefRow(SQLModel, table=True):
+    """What mail is recognised by: hashes of Message-IDs (`id:…`) and of whole mails (`mail:…`)."""
+
+    __tablename__ = "mail_refs"
+    __table_args__ = (Index("mail_refs_of_a_case", "case_id"),)
+
+    key: str = Field(sa_type=Text, primary_key=True)
+    case_id: str | None = Field(sa_type=Text)
+
+
+class PersonRow(SQLModel, table=True):
+    """The last page of each person's log."""
+
+    __tablename__ = "people"
+
+    id: str = Field(sa_type=Text, primary_key=True)
+    version: int
+    body: str = Field(sa_type=Text)
+
+
+class TokenRow(SQLModel, table=True):
+    """Which person a token speaks for; only the hash of its secret is kept."""
+
+    __tablename__ = "tokens"
+
+    hash: str = Field(sa_type=Text, primary_key=True)
+    id: str = Field(sa_type=Text, unique=True)
+    person_id: str = Field(sa_type=Text)
+
+
+class PolicyRow(SQLModel, table=True):
+    __tablename__ = "policies"
+
+    version: int = Field(primary_key=True)
+    body: str = Field(sa_type=Text)
+
+
+class LifecycleEdgeRow(SQLModel, table=True):
+    """The edges of every transition table that was ever logged; an event may take no other."""
+
+    __tablename__ = "lifecycle_edges"
+
+    lifecycle: str = Field(sa_type=Text, primary_key=True)
+    trigger: str = Field(sa_type=Text, primary_key=True)
+    source: str = Field(sa_type=Text, primary_key=True)
+    target: str = Field(sa_type=Text)
+
+
+class DeskRow(SQLModel, table=True):
+    """The one row that says which desk this is: the log's name and the zone it was created with."""
+
+    __tablename__ = "desk"
+    __table_args__ = (CheckConstraint("id = 1", name="one_desk_per_database"),)
+
+    id: int = Field(default=1, primary_key=True)
+    log: str = Field(sa_type=Text)
+    timezone: str = Field(sa_type=Text)
+
+
+def columns(model: type[SQLModel]) -> ReadOnlyColumnCollection[str, Column[Any]]:
+    """The columns of a table as queries name them."""
+    table: Table = model.__table__  # type: ignore[attr-defined]
+    return table.c
