@@ -3,6 +3,7 @@
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,7 +15,7 @@ from starlette.responses import Response
 
 from api import attachments, cases, feed, health, lifecycle, people, policy
 from api.desk import Desk
-from api.errors import HttpProblem, Problem, respond
+from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
 from api.middleware import Requests
 from api.settings import Settings
 from storage.database import open_database
@@ -22,9 +23,9 @@ from storage.database import open_database
 VERSION = "0.1.0"
 
 ROUTERS = (
-    lifecycle.path_router,
     cases.router,
     attachments.router,
+    lifecycle.path_router,
     feed.router,
     policy.router,
     lifecycle.lifecycle_router,
@@ -40,6 +41,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await desk.open()
+        app.openapi()  # FastAPI works out its routes when it is first asked: not while a client waits
         # What is loaded by now stays: without it in every collection, the slowest answers are three times as fast.
         gc.collect()
         gc.freeze()
@@ -61,9 +63,17 @@ def create_app(settings: Settings, desk: Desk | None = None) -> FastAPI:
 async def unknown_route(request: Request, failure: Exception) -> Response:
     if not isinstance(failure, HTTPException):
         raise failure
-    codes = {404: "not_found", 405: "method_not_allowed", 400: "bad_request"}
-    code = codes.get(failure.status_code, "refused")
-    return respond(HttpProblem(failure.status_code, code, str(failure.detail), failure.headers), request)
+    headers = dict(failure.headers or {})
+    if failure.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # The framework names the methods of the first route with this path; there may be more with it.
+        headers["allow"] = ", ".join(sorted(methods_at(request.url.path)))
+    code = REQUEST_CODES[failure.status_code]
+    return respond(HttpProblem(failure.status_code, code, str(failure.detail), headers), request)
+
+
+def methods_at(path: str) -> set[str]:
+    routes: list[Any] = [route for router in ROUTERS for route in router.routes]
+    return set().union(*(one.methods for one in routes if one.path_regex.match(path))) or {"GET", "HEAD"}
 
 
 class CaseworkApp(FastAPI):
@@ -74,6 +84,7 @@ class CaseworkApp(FastAPI):
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             shape = TypeAdapter(Problem).json_schema(ref_template="#/components/schemas/{model}")
             schemas |= shape.pop("$defs", {})
+            shape["properties"]["code"]["enum"] = sorted(CODES)
             schemas["Problem"] = shape
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)

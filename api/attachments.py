@@ -96,6 +96,7 @@ async def read_attachment(call: ReadCall, case_id: str, attachment_id: str) -> R
         raise NotFound("attachment")
     await call.desk.record_read(call, case_id, version, "attachment")
     headers = {
+        "etag": f'"{version}"',
         "content-disposition": f"attachment; filename*=UTF-8''{quote(known[attachment_id]['name'], safe='')}",
         "content-security-policy": "sandbox; default-src 'none'",
         "x-content-type-options": "nosniff",
@@ -117,10 +118,8 @@ async def read_upload(call: Call) -> Upload:
     name = safe_file_name(name)
     if name.rpartition(".")[2].lower() not in ATTACHMENT_TYPES or EXECUTABLE.match(content):
         raise bad_field("file", "is of a type that is not kept as evidence")
-    if call.key is not None:
-        # The form around the file has another boundary each time.
-        same = msgspec.json.encode((name, content_type)) + content
-        call.key = msgspec.structs.replace(call.key, fingerprint=call.desk.fingerprint(same))
+    # Not of the form: that has another boundary each time.
+    call.take_key(msgspec.json.encode((name, content_type)) + content)
     return Upload(name=name, content_type=content_type, content=content)
 
 

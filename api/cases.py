@@ -22,21 +22,24 @@ from storage.batch import Entry
 from storage.cases import Filter, Listed, Sort
 from storage.submissions import Receipt
 from workflow import commands as c
+from workflow.cases import Case
+from workflow.deciding import assigners
 from workflow.errors import NotFound, bad_field
 from workflow.events import Recorded
 from workflow.lifecycle import TRANSITIONS
 from workflow.permissions import permissions
 from workflow.policy import Category
-from workflow.roles import READERS, Role
-from workflow.states import CaseState
+from workflow.roles import READERS, WORKERS, Role
+from workflow.states import CaseState, ResumeReason
 
 router = APIRouter(prefix="/v1/cases", tags=["cases"], route_class=DeskRoute)
 
-WRITTEN = documented(400, 404, 409, 413, 415, 422)
-CHANGED = documented(400, 404, 409, 412, 413, 415, 422, 428)
+WRITTEN = documented(404, 409, 413, 415, 422)
+CHANGED = documented(404, 409, 412, 413, 415, 422, 428)
 READ = documented(404, 422)
 HEADERS = {"ETag": {"description": "The version, for If-Match", "schema": {"type": "string"}}}
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+RESUME_REASONS = frozenset(ResumeReason)
 ALLOWED_TRIGGER_ROLES: frozenset[Role] = frozenset().union(*(row.roles for row in TRANSITIONS))
 
 
@@ -51,7 +54,10 @@ async def case_of(call: Call, receipt: Receipt) -> v.CaseView:
     if receipt.case is None:
         raise NotFound("case")
     entry = Entry(case=receipt.case, texts=receipt.texts, stored_version=receipt.case.version)
-    return v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context())
+    context = await call.desk.context()
+    # A write is known by its token alone: what its person may do next, the directory knows better.
+    person = context.people.get(call.caller.actor.id)
+    return v.case_view(entry, person.as_actor() if person else call.caller.actor, call.desk.clock(), context)
 
 
 def headers_of(receipt: Receipt) -> dict[str, str]:
@@ -92,14 +98,18 @@ class ListQuery(i.Input):
     """All filters together; `cursor` is the `next` of the page before."""
 
     state: CaseState | None = None
-    assignee: str | None = Field(None, max_length=254, description="a person's id or address, `me`, or `none`")
+    assignee: i.Text | None = Field(
+        default=None, max_length=254, description="a person's id or address, `me`, or `none`"
+    )
     category: Category | None = None
     overdue: bool | None = None
-    waiting: bool | None = Field(None, description="for the client")
-    q: str | None = Field(None, max_length=200, description="words of the subject or the messages, in any alphabet")
+    waiting: bool | None = Field(default=None, description="for the client")
+    q: i.Text | None = Field(
+        default=None, max_length=200, description="words of the subject or the messages, in any alphabet"
+    )
     sort: Sort = Sort.NEWEST
-    limit: int = Field(50, ge=1, le=200)
-    cursor: str | None = Field(None, max_length=500)
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: i.Text | None = Field(default=None, max_length=500)
 
 
 @router.get("", response_model=v.CaseListView, responses=documented(422))
@@ -116,7 +126,7 @@ async def list_cases(call: ReadCall, query: Annotated[ListQuery, Query()]) -> Re
         q=query.q,
     )
     after = read_cursor(query.cursor, query.sort)
-    found = await cases.listing(call.desk.database, wanted, query.sort, now, after, query.limit + 1)
+    found = await cases.listing(call.desk.database, wanted, query.sort, now=now, after=after, limit=query.limit + 1)
     page = found[: query.limit]
     cursor = cursor_after(page[-1], query.sort) if len(found) > query.limit else None
     items = [v.listed_case_view(one.entry, one.next_deadline, now) for one in page]
@@ -178,13 +188,23 @@ async def found_entry(call: Call, case_id: str) -> Entry:
 async def list_transitions(call: ReadCall, case_id: str) -> Response:
     """Every trigger: whether this reader may fire it now, and if not, every reason."""
     entry = await found_entry(call, case_id)
+    await call.desk.record_read(call, case_id, entry.case.version, "transitions")
     allowed = permissions(entry.case, call.caller.actor, call.desk.clock(), await call.desk.context())
     headers = {"etag": f'"{entry.case.version}"'}
-    return Answer([v.permission_view(one) for one in allowed], headers=headers)
+    return Answer(v.permission_views(allowed), headers=headers)
+
+
+async def who_may_fire(_: Call, body: dict[str, Any]) -> frozenset[Role]:
+    rows = [row for row in TRANSITIONS if row.trigger == body.get("trigger")]
+    if not rows:
+        return ALLOWED_TRIGGER_ROLES
+    data = body.get("data")
+    code = data.get("reason_code") if isinstance(data, dict) else None
+    return rows[0].roles_for(c.ResumeData(reason_code=ResumeReason(code)) if code in RESUME_REASONS else None)
 
 
 @router.post("/{case_id}/transitions", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
-@ruled(Rules(roles=ALLOWED_TRIGGER_ROLES, if_match=True, command=c.Fire))
+@ruled(Rules(roles=ALLOWED_TRIGGER_ROLES, if_match=True, command=c.Fire, roles_for=who_may_fire))
 async def fire(call: ChangeCall, case_id: str, body: i.TransitionIn) -> Response:
     """Move the case along its lifecycle."""
     data = i.trigger_data(body)
@@ -336,8 +356,15 @@ async def withdraw_proposal(call: ChangeCall, case_id: str, proposal_id: str, bo
 # The case itself.
 
 
+async def who_may_assign(call: Call, body: dict[str, Any]) -> frozenset[Role]:
+    assignee = body.get("assignee")
+    if "assignee" not in body or not isinstance(assignee, str | None):
+        return WORKERS
+    return assigners(await call.desk.person_id(assignee), call.caller.actor)
+
+
 @router.put("/{case_id}/assignee", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
-@writes(c.Assign, if_match=True)
+@writes(c.Assign, if_match=True, roles_for=who_may_assign)
 async def assign(call: ChangeCall, case_id: str, body: i.AssigneeIn) -> Response:
     """Who works on it. An agent may take a case; giving one to somebody else is a lead's."""
     command = c.Assign(assignee=await call.desk.person_id(body.assignee), reason=body.reason)
@@ -368,7 +395,9 @@ async def set_participants(call: WriteCall, case_id: str, body: i.ParticipantsIn
     return await answer_with_case(call, await call.desk.submit(call, command, case_id))
 
 
-@router.post("/{case_id}/links", status_code=201, response_model=v.LinkView, responses={201: {"headers": HEADERS}, **WRITTEN})
+@router.post(
+    "/{case_id}/links", status_code=201, response_model=v.LinkView, responses={201: {"headers": HEADERS}, **WRITTEN}
+)
 @writes(c.LinkCase)
 async def link_case(call: WriteCall, case_id: str, body: i.LinkIn) -> Response:
     """Another case that belongs beside this one."""
@@ -379,7 +408,9 @@ async def link_case(call: WriteCall, case_id: str, body: i.LinkIn) -> Response:
 # The conversation.
 
 
-@router.post("/{case_id}/notes", status_code=201, response_model=v.NoteView, responses={201: {"headers": HEADERS}, **WRITTEN})
+@router.post(
+    "/{case_id}/notes", status_code=201, response_model=v.NoteView, responses={201: {"headers": HEADERS}, **WRITTEN}
+)
 @writes(c.AddNote)
 async def add_note(call: WriteCall, case_id: str, body: i.NoteIn) -> Response:
     """For colleagues only."""
@@ -390,7 +421,10 @@ async def add_note(call: WriteCall, case_id: str, body: i.NoteIn) -> Response:
 
 
 @router.post(
-    "/{case_id}/messages", status_code=201, response_model=v.MessageView, responses={201: {"headers": HEADERS}, **WRITTEN}
+    "/{case_id}/messages",
+    status_code=201,
+    response_model=v.MessageView,
+    responses={201: {"headers": HEADERS}, **WRITTEN},
 )
 @writes(c.AddMessage)
 async def add_message(call: WriteCall, case_id: str, body: i.MessageIn) -> Response:
@@ -444,8 +478,8 @@ async def history_of(call: Call, case_id: str) -> tuple[list[tuple[Recorded, str
 
 
 class EventsQuery(i.Input):
-    after: int = Field(0, ge=0, le=2**31 - 1, description="events with a higher seq")
-    limit: int | None = Field(None, ge=1, le=1000)
+    after: int = Field(default=0, ge=0, le=2**31 - 1, description="events with a higher seq")
+    limit: int | None = Field(default=None, ge=1, le=1000)
 
 
 @router.get("/{case_id}/events", response_model=v.EventListView, responses=READ)
@@ -466,14 +500,14 @@ async def list_events(call: ReadCall, case_id: str, query: Annotated[EventsQuery
 
 
 class ReplayQuery(i.Input):
-    version: int | None = Field(None, ge=1, le=2**31 - 1)
+    version: int | None = Field(default=None, ge=1, le=2**31 - 1)
     at: i.Moment | None = None
 
 
 class ReplayView(TypedDict):
     case: v.CaseView
     version: int
-    at: str
+    at: datetime
     matches_stored: bool
 
 
@@ -487,10 +521,7 @@ async def replay_case(call: ReadCall, case_id: str, query: Annotated[ReplayQuery
     if query.version is not None and query.at is not None:
         raise bad_field("at", "give a version or an instant, not both")
     database = call.desk.database
-    now = await cases.stored(database, case_id)
-    if now is None:
-        raise NotFound("case")
-    whole, history = await cases.at_version(database, case_id, 2**31 - 1)
+    now, whole, history = await stored_and_replayed(call, case_id)
     if query.version is not None and query.version > whole.case.version:
         raise bad_field("version", f"the case has {whole.case.version} events")
     entry = whole
@@ -503,8 +534,23 @@ async def replay_case(call: ReadCall, case_id: str, query: Annotated[ReplayQuery
     view = ReplayView(
         case=v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context()),
         version=entry.case.version,
-        at=v.when(moment),
-        matches_stored=whole.case == now[0],
+        at=moment,
+        matches_stored=whole.case == now,
     )
-    return Answer(view)
+    return Answer(view, headers={"etag": f'"{whole.case.version}"'})
 
+
+async def stored_and_replayed(call: Call, case_id: str) -> tuple[Case, Entry, tuple[Recorded, ...]]:
+    """The stored case, and what its whole log tells; read again if the case has moved in between."""
+    attempts = 3
+    while True:
+        stored = await cases.stored(call.desk.database, case_id)
+        if stored is None:
+            raise NotFound("case")
+        entry, history = await cases.at_version(call.desk.database, case_id, WHOLE)
+        attempts -= 1
+        if entry.case.version == stored[0].version or not attempts:
+            return stored[0], entry, history
+
+
+WHOLE = 2**31 - 1

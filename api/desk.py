@@ -22,10 +22,12 @@ from storage.directory import Directory
 from storage.ledger import Ledger
 from storage.sequencer import Sequencer
 from storage.submissions import Receipt, Submission, Unauthorized
+from workflow.cases import chain_of
 from workflow.commands import Command
 from workflow.desk import RecordRead, RecordRefusal
 from workflow.errors import StaleVersion
 from workflow.guards import Context
+from workflow.people import person_chain, replay_person
 from workflow.roles import Actor, Role, system_actor
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ ANY_VERSION = frozenset({-1})
 """What `If-Match: *` stands for."""
 
 ETAG = re.compile(r'(W/)?"([^"]*)"')
-MAX_VERSION_DIGITS = 10
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +54,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 class Desk:
     def __init__(self, settings: Settings, database: Database, clock: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
+        self.secret = settings.secret or secrets.token_bytes()  # without one, nothing is recognised after a restart
         self.database = database
         self.clock = clock
         self.ledger = Ledger(database.writer(clock))
@@ -79,9 +82,8 @@ class Desk:
 
     async def caller(self, request: Request, *, fresh: bool) -> Caller:
         """By bearer token. Reads ask the database each time; the ledger checks for itself what it is handed."""
-        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-        secret = secret.strip()
-        if scheme.lower() != "bearer" or not secret:
+        secret = secret_of(request)
+        if not secret:
             raise Unauthorized
         digest = people.secret_hash(secret)
         if not fresh and (known := self.callers.get(digest)) is not None:
@@ -126,7 +128,7 @@ class Desk:
         return await cases.version_of(self.database, case_id)
 
     def fingerprint(self, body: bytes) -> str:
-        return hmac.digest(self.settings.secret, body, "sha256").hex()
+        return hmac.digest(self.secret, body, "sha256").hex()
 
     async def self_check(self) -> tuple[str, ...]:
         """What weakens the database's defences, at most a minute old."""
@@ -180,20 +182,22 @@ class Desk:
         return await self.first_outcome(outcome) if isinstance(outcome, Repeat) else outcome
 
     async def first_outcome(self, repeat: Repeat) -> Receipt:
-        entry, events = await cases.at_version(self.database, repeat.case_id, repeat.version)
-        caused = tuple(one for one in events if one.event.seq >= repeat.seq)
-        return Receipt(case=entry.case, texts=entry.texts, events=caused, seq=repeat.seq, repeated=True)
+        """What the first request was answered with, from the log as it stood then."""
+        found = await cases.events_of(self.database, repeat.chain, until=repeat.version)
+        history = tuple(one for one, _ in found)
+        caused = tuple(one for one in history if one.event.seq >= repeat.seq)
+        receipt = Receipt(events=caused, seq=repeat.seq, repeated=True)
+        if repeat.chain.startswith(chain_of("")):
+            entry = await cases.stood(self.database, history)
+            return msgspec.structs.replace(receipt, case=entry.case, texts=entry.texts)
+        if repeat.chain.startswith(person_chain("")):
+            return msgspec.structs.replace(receipt, person=replay_person(history))
+        return receipt
 
     # Refusals and reads that are recorded.
 
-    async def record_refusal(self, call: "Call", code: str) -> None:
-        request = call.request
-        case_id = request.path_params.get("case_id")
-        if case_id is not None and await self.version_of(case_id) is None:
-            case_id = None
-        route = request.scope.get("route")
-        attempted = f"{request.method} {getattr(route, 'path', request.url.path)}"
-        await self.submit_event(call, RecordRefusal(code=code, attempted=attempted, case=case_id))
+    async def record_refusal(self, call: "Call", refusal: RecordRefusal) -> None:
+        await self.submit_event(call, refusal)
 
     async def record_read(self, call: "Call", case_id: str, version: int, what: str) -> None:
         """Reads of a case by an auditor leave a trace of their own."""
@@ -215,7 +219,7 @@ class Desk:
     async def explain(self, failure: Exception, request: Request) -> Exception:
         """Say what happened since the version that a late caller had seen; forget a token that is no good."""
         if isinstance(failure, Unauthorized):
-            self.callers.clear()
+            self.callers.pop(people.secret_hash(secret_of(request)), None)
         case_id = request.path_params.get("case_id")
         if not isinstance(failure, StaleVersion) or case_id is None:
             return failure
@@ -223,15 +227,17 @@ class Desk:
         return Stale(failure.current, await cases.types_since(self.database, case_id, seen))
 
 
+def secret_of(request: Request) -> str:
+    """The bearer token, empty without one."""
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
 def versions_in(if_match: str) -> frozenset[int]:
     """The versions that a client names as seen; weak and unknown tags match none (RFC 9110 §13.1.1)."""
     if if_match.strip() == "*":
         return ANY_VERSION
-    return frozenset(
-        int(tag)
-        for weak, tag in ETAG.findall(if_match)
-        if not weak and tag.isascii() and tag.isdigit() and len(tag) < MAX_VERSION_DIGITS
-    )
+    return frozenset(int(tag) for weak, tag in ETAG.findall(if_match) if not weak and VERSION.fullmatch(tag))
 
 
 MAIL_TAG_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: nothing to mix up

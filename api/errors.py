@@ -1,6 +1,7 @@
 """Turns facts into answers: one table of errors and their statuses, one shape (RFC 9457) for all of them."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, NotRequired
 
 import msgspec
@@ -22,6 +23,8 @@ from workflow.errors import (
     StaleVersion,
     WrongDigest,
 )
+from workflow.roles import Role
+from workflow.states import Trigger
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 2
@@ -36,7 +39,7 @@ class RefusalBody(TypedDict):
     code: str
     text: str
     clause: str | None
-    who: list[str]
+    who: list[Role]
 
 
 class Problem(TypedDict):
@@ -50,7 +53,7 @@ class Problem(TypedDict):
     request_id: str
     errors: NotRequired[list[FieldProblem]]
     refusals: NotRequired[list[RefusalBody]]
-    allowed: NotRequired[list[str]]
+    allowed: NotRequired[list[Trigger]]
     current_version: NotRequired[int]
     events_since: NotRequired[list[str]]
 
@@ -99,11 +102,23 @@ STATUSES: tuple[tuple[type[Exception], int, str, str], ...] = (
     (Unavailable, 503, "unavailable", "The desk cannot do this now"),
 )
 
+# What is said of a request that reaches no command, by the status that goes with it.
+REQUEST_CODES = {
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    500: "internal",
+}
+CODES = {code: status for _, status, code, _ in STATUSES} | {code: status for status, code in REQUEST_CODES.items()}
+"""Every code that a problem can have, and its status."""
+
 DETAILS: dict[type[Exception], str] = {
     Unauthorized: "a valid bearer token is needed",
     PreconditionRequired: 'send If-Match with the ETag of the case you have seen, such as "7"',
     KeyReused: "use a new key for a new request",
     KeyInFlight: "wait for the first answer, then repeat the request with the same key",
+    Unavailable: "nothing was changed; try again in a moment",
     OutcomeUnknown: "repeat the request with the same idempotency key, or read the case, before doing it again",
 }
 
@@ -118,7 +133,9 @@ def problem_of(failure: Exception, request_id: str) -> tuple[Problem, dict[str, 
             body = problem(status, code, title, DETAILS.get(kind) or str(failure), request_id)
             add_facts(body, failure)
             return body, headers_of(status)
-    body = problem(500, "internal", "Something went wrong on our side", "it has been logged with this request id", request_id)
+    body = problem(
+        500, "internal", "Something went wrong on our side", "it has been logged with this request id", request_id
+    )
     return body, {}
 
 
@@ -150,10 +167,20 @@ def add_facts(body: Problem, failure: Exception) -> None:
         body["events_since"] = failure.events_since
 
 
+def documented_header(name: str, description: str) -> dict[str, Any]:
+    return {name: {"description": description, "schema": {"type": "string"}}}
+
+
+HEADERS_OF = {
+    401: documented_header("WWW-Authenticate", "How to sign in"),
+    503: documented_header("Retry-After", "Seconds"),
+}
+
+
 def headers_of(status: int) -> dict[str, str]:
-    if status == 401:
+    if status == HTTPStatus.UNAUTHORIZED:
         return {"www-authenticate": 'Bearer realm="casework"'}
-    if status == 503:
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
         return {"retry-after": str(RETRY_SECONDS)}
     return {}
 
@@ -164,14 +191,11 @@ def respond(failure: Exception, request: Request) -> Response:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For OpenAPI: what a route can answer besides success. Every route can answer 401, 413, 422, 429 and 503."""
-    titles: dict[int, str] = {}
-    for _, status, code, _ in STATUSES:
-        titles[status] = f"{titles[status]}, {code}" if status in titles and code not in titles[status] else code
-    titles |= {413: "too_large", 415: "unsupported_media_type", 400: "bad_request"}
+    """For OpenAPI: what a route can answer besides success. Every one can answer 401, 403 and 503."""
     return {
         status: {
-            "description": titles[status],
+            "description": ", ".join(code for code, its_status in CODES.items() if its_status == status),
+            **({"headers": HEADERS_OF[status]} if status in HEADERS_OF else {}),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
         for status in sorted({401, 403, 503, *statuses})

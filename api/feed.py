@@ -13,18 +13,19 @@ from api.errors import documented
 from api.routing import Answer, DeskRoute, ReadCall, reads
 from storage import cases
 from workflow.events import AttemptRefused
-from workflow.roles import EVERYONE, OVERSEERS, READERS
+from workflow.roles import OVERSEERS, READERS
+from workflow.states import Trigger
 
 router = APIRouter(prefix="/v1", tags=["feed"], route_class=DeskRoute)
 
 
 class FeedQuery(i.Input):
-    after: int = Field(0, ge=0, le=2**53, description="the position of the last event you have")
-    limit: int = Field(100, ge=1, le=1000)
+    after: int = Field(default=0, ge=0, le=2**53, description="the position of the last event you have")
+    limit: int = Field(default=100, ge=1, le=1000)
 
 
 @router.get("/events", response_model=v.FeedView, responses=documented(422))
-@reads(EVERYONE)
+@reads(READERS)
 async def feed(call: ReadCall, query: Annotated[FeedQuery, Query()]) -> Response:
     """Every event of the desk by its dense position, without a gap: ask again with `after` set to `next`.
 
@@ -37,8 +38,8 @@ async def feed(call: ReadCall, query: Annotated[FeedQuery, Query()]) -> Response
 
 
 class PageQuery(i.Input):
-    limit: int = Field(50, ge=1, le=200)
-    cursor: int | None = Field(None, ge=1, le=2**53)
+    limit: int = Field(default=50, ge=1, le=200)
+    cursor: int | None = Field(default=None, ge=1, le=2**53)
 
 
 class RefusedAttemptView(TypedDict):
@@ -50,7 +51,7 @@ class RefusedAttemptView(TypedDict):
     command: str
     case: str | None
     version: int | None
-    trigger: str | None
+    trigger: Trigger | None
     refusals: list[str]
     receipt: str
 

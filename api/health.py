@@ -1,7 +1,7 @@
 """Is it alive, is it ready, how is it doing."""
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from fastapi import APIRouter, Request
@@ -10,13 +10,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.desk import Desk
+from api.errors import RETRY_SECONDS
 from api.routing import Answer
 from storage import schema
 from storage.sqlite import JOURNAL_MODE, WAL_IS_SAFE, driver
 
+if TYPE_CHECKING:
+    from api.desk import Desk
+
 log = structlog.get_logger()
 router = APIRouter(tags=["health"])
+
 
 class HealthView(TypedDict):
     status: str
@@ -55,7 +59,9 @@ async def readyz(request: Request) -> Response:
         view["journal"] = JOURNAL_MODE
         if not WAL_IS_SAFE:
             view["warnings"].append(f"SQLite {driver.sqlite_version} can corrupt WAL databases; {JOURNAL_MODE} is used")
-    return Answer(view, 200 if view["status"] == "ready" else 503)
+    if view["status"] == "ready":
+        return Answer(view)
+    return Answer(view, 503, {"retry-after": str(RETRY_SECONDS)})
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -88,14 +88,19 @@ Text = Annotated[str, StringConstraints(strict=True), AfterValidator(storable)]
 Line = Annotated[Text, StringConstraints(max_length=500), AfterValidator(not_blank)]
 Reason = Annotated[Text, StringConstraints(max_length=10_000), AfterValidator(not_blank)]
 Message = Annotated[Text, StringConstraints(max_length=200_000), AfterValidator(not_blank)]
-Email = Annotated[Text, StringConstraints(max_length=254), AfterValidator(is_email), Field(json_schema_extra={"format": "email"})]
+Email = Annotated[
+    Text, StringConstraints(max_length=254), AfterValidator(is_email), Field(json_schema_extra={"format": "email"})
+]
 Moment = Annotated[
     AwareDatetime,
-    BeforeValidator(is_rfc3339, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})]),
+    BeforeValidator(
+        is_rfc3339, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    ),
     AfterValidator(in_utc),
 ]
 Day = Annotated[
-    date, BeforeValidator(is_iso_date, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date"})])
+    date,
+    BeforeValidator(is_iso_date, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date"})]),
 ]
 Identifier = Annotated[Text, StringConstraints(min_length=1, max_length=100)]
 
@@ -149,12 +154,16 @@ class PurchaseReferenceIn(Input):
     reference: Line
 
 
+FACTS, REFERENCE = "<facts>", "<reference>"
+PURCHASE_FORMS = frozenset({FACTS, REFERENCE})
+
+
 def purchase_form(value: Any) -> str:
-    return "<reference>" if isinstance(value, dict) and value.keys() == {"reference"} else "<facts>"
+    return REFERENCE if isinstance(value, dict) and value.keys() == {"reference"} else FACTS
 
 
 AnyPurchaseIn = Annotated[
-    Annotated[PurchaseIn, Tag("<facts>")] | Annotated[PurchaseReferenceIn, Tag("<reference>")],
+    Annotated[PurchaseIn, Tag(FACTS)] | Annotated[PurchaseReferenceIn, Tag(REFERENCE)],
     Discriminator(purchase_form),
 ]
 
@@ -171,7 +180,7 @@ class CaseIn(Input):
     message: Annotated[Text, StringConstraints(max_length=200_000)]
     client: ClientIn
     category: Category
-    received_at: Moment | None = Field(None, description="when the request reached the agency; now, if absent")
+    received_at: Moment | None = Field(default=None, description="when the request reached the agency; now, if absent")
     purchase: AnyPurchaseIn | None = None
 
 
@@ -179,7 +188,7 @@ class CaseIn(Input):
 
 
 class InvestigateDataIn(Input):
-    assignee: Identifier | None = Field(None, description="a person's id or address; the actor, if absent")
+    assignee: Identifier | None = Field(default=None, description="a person's id or address; the actor, if absent")
 
 
 class OfferAdjustmentDataIn(Input):
@@ -278,7 +287,7 @@ TransitionIn = Annotated[
 
 def trigger_data(body: TransitionIn) -> c.TriggerData:
     """The domain's form of a transition's data: the fields are the same."""
-    return c.TRIGGER_DATA[body.trigger](**dict(body.data))
+    return c.TRIGGER_DATA[body.trigger](**body.data.__dict__)
 
 
 # Facts, grounds, proposals.
@@ -303,9 +312,9 @@ class ProposalIn(Input):
     remedy: Literal[RemedyKind.REFUND, RemedyKind.COMPENSATION]
     amount: MoneyIn
     reason: Reason
-    kind: CompensationKind | None = Field(None, description="of a compensation")
+    kind: CompensationKind | None = Field(default=None, description="of a compensation")
     grounds: Annotated[list[Identifier], Field(max_length=100)] | None = Field(
-        None, description="those that a refund consumes; all verified ones, if absent"
+        default=None, description="those that a refund consumes; all verified ones, if absent"
     )
 
 

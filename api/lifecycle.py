@@ -17,8 +17,8 @@ from diagrams.path import path_diagram
 from diagrams.svg import as_svg
 from workflow.lifecycle import LIFECYCLE, LOGGED_TABLE
 from workflow.permissions import NEEDS, permissions
-from workflow.roles import EVERYONE, READERS
-from workflow.states import CaseState
+from workflow.roles import EVERYONE, READERS, Role
+from workflow.states import CaseState, Trigger
 
 lifecycle_router = APIRouter(prefix="/v1/lifecycle", tags=["lifecycle"], route_class=DeskRoute)
 path_router = APIRouter(prefix="/v1/cases", tags=["cases"], route_class=DeskRoute)
@@ -30,17 +30,17 @@ PICTURE_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'un
 
 
 class TransitionView(TypedDict):
-    trigger: str
-    source: str
-    target: str
-    roles: list[str]
+    trigger: Trigger
+    source: CaseState
+    target: CaseState
+    roles: list[Role]
     guards: list[str]
     needs: list[str]
 
 
 class LifecycleView(TypedDict):
     hash: str
-    states: list[str]
+    states: list[CaseState]
     transitions: list[TransitionView]
 
 
@@ -62,20 +62,22 @@ async def read_lifecycle(_: ReadCall) -> Response:
     return Answer(LifecycleView(hash=LIFECYCLE, states=list(CaseState), transitions=rows))
 
 
-def picture(text: str, media_type: str) -> Response:
-    return Response(text, headers=PICTURE_HEADERS, media_type=media_type)
+def picture(text: str, media_type: str, version: int | None = None) -> Response:
+    headers = PICTURE_HEADERS if version is None else {**PICTURE_HEADERS, "etag": f'"{version}"'}
+    return Response(text, headers=headers, media_type=media_type)
 
 
 def documented_picture(media_type: str) -> dict[int | str, dict[str, object]]:
     return {200: {"content": {media_type.partition(";")[0]: {"schema": {"type": "string"}}}}}
 
 
-async def path_of(call: Call, case_id: str) -> Diagram:
+async def path_of(call: Call, case_id: str) -> tuple[Diagram, int]:
+    """The picture, and the version that it shows."""
     history, _, version = await history_of(call, case_id)
     entry = await found_entry(call, case_id)
     await call.desk.record_read(call, case_id, version, "diagram")
     possible = permissions(entry.case, call.caller.actor, call.desk.clock(), await call.desk.context())
-    return path_diagram([one for one, _ in history], possible)
+    return path_diagram([one for one, _ in history], possible), version
 
 
 def add_pictures(ending: str, draw: Callable[[Diagram], str], media_type: str) -> None:
@@ -101,7 +103,8 @@ def add_pictures(ending: str, draw: Callable[[Diagram], str], media_type: str) -
     @reads(READERS)
     async def draw_path(call: ReadCall, case_id: str) -> Response:
         """The way the case has gone, where it stands, and what is possible next."""
-        return picture(draw(await path_of(call, case_id)), media_type)
+        diagram, version = await path_of(call, case_id)
+        return picture(draw(diagram), media_type, version)
 
 
 add_pictures("svg", as_svg, SVG)

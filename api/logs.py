@@ -44,5 +44,9 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(threshold)
-    for name, least in (("transitions", logging.WARNING), ("uvicorn.access", logging.CRITICAL), ("asyncio", logging.WARNING)):
+    for name, least in (
+        ("transitions", logging.WARNING),
+        ("uvicorn.access", logging.CRITICAL),
+        ("asyncio", logging.WARNING),
+    ):
         logging.getLogger(name).setLevel(max(least, threshold))

@@ -1,12 +1,14 @@
 """Takes mail in: a letter opens a case, joins one, is known already, or is set aside with the reason."""
 
 import asyncio
+import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,11 +18,12 @@ import structlog
 from api.desk import Desk, new_mail_tag
 from api.errors import problem_of
 from api.inputs import KIND
-from api.mail_files import Unread, mails_in
+from api.mail_files import Found, NoMail, Unread, mails_in
 from api.mail_parsing import Attachment, Limits, Mail, UnreadableMail, parse_mail
 from storage import cases
 from storage import mail as mails
 from storage.batch import Entry
+from storage.database import Database, SqliteDatabase
 from storage.sqlite import driver
 from storage.submissions import DuplicateMail, OutcomeUnknown, Unavailable
 from workflow.cases import NewAttachment
@@ -40,6 +43,8 @@ FURTHER_ATTEMPTS = 2
 CANNOT_NOW = (Unavailable, OutcomeUnknown)
 # A mail tag that is taken already, a commit whose answer was lost: everything is looked up anew.
 TRY_AGAIN = (*CANNOT_NOW, driver.IntegrityError)
+
+SHORT_BYTES = 100_000
 
 MAX_REFERENCES = 1_000  # the latest; more are no thread
 MAX_SUBJECT_CHARACTERS = 2_000
@@ -66,7 +71,8 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
 async def take_in(desk: Desk, raw: bytes, *, arrived_at: datetime, trust_dates: bool = False) -> Taken:
     """Deliver one mail, durably. Delivered again, at the same time or years later, it has no second effect.
 
-    Raises Unavailable or OutcomeUnknown when the desk cannot take it now: keep it, and deliver it again.
+    Raises Unavailable, OutcomeUnknown or the database's own error when the desk cannot take it now: whatever is
+    raised, keep the mail and deliver it again.
     """
     try:
         for _ in range(FURTHER_ATTEMPTS):
@@ -79,16 +85,18 @@ async def take_in(desk: Desk, raw: bytes, *, arrived_at: datetime, trust_dates: 
 
 async def deliver(desk: Desk, raw: bytes, arrived_at: datetime, *, trust_dates: bool) -> Taken:
     """Raises DuplicateMail as well."""
+    read = partial(
+        parse_mail,
+        raw,
+        arrived_at=arrived_at,
+        support_address=desk.settings.support_address,
+        trusted_host=desk.settings.mail_host,
+        trust_dates=trust_dates,
+        limits=Limits(attachment_bytes=desk.settings.max_attachment_bytes),
+    )
     try:
-        mail = await asyncio.to_thread(
-            parse_mail,
-            raw,
-            arrived_at=arrived_at,
-            support_address=desk.settings.support_address,
-            trusted_host=desk.settings.mail_host,
-            trust_dates=trust_dates,
-            limits=Limits(attachment_bytes=desk.settings.max_attachment_bytes),
-        )
+        # The hop to a thread costs more than reading a short letter; a long one must not hold up the desk.
+        mail = read() if len(raw) <= SHORT_BYTES else await asyncio.to_thread(read)
     except UnreadableMail as unreadable:
         beginning = raw[:MAX_SET_ASIDE_CHARACTERS].decode(errors="replace").replace("\0", "\ufffd")
         command = SetMailAside(reason=unreadable.reason, sender="", subject="", text=beginning)
@@ -217,10 +225,14 @@ async def set_aside(desk: Desk, command: SetMailAside, itself: str) -> Taken:
 
 
 class Summary(msgspec.Struct, kw_only=True):
-    """What became of the mails so far; `problems` names the files and mails that could not be taken in, and why."""
+    """What became of the mails so far.
+
+    `problems` says which files and mails could not be taken in, and why; `skipped` are files that are no mail.
+    """
 
     counts: Counter[Outcome] = msgspec.field(default_factory=Counter)
     problems: list[str] = msgspec.field(default_factory=list)
+    skipped: list[str] = msgspec.field(default_factory=list)
 
     @property
     def mails(self) -> int:
@@ -235,16 +247,33 @@ async def import_mail(
     `progress` is called after each. A mail that fails stops none of the others; importing all of them again is safe.
     """
     summary = Summary()
+    spared = files_of(desk.database)
     for path in paths:
-        for found in mails_in(path):
-            if isinstance(found, Unread):
-                summary.problems.append(f"{found.where}: {found.problem}")
-            else:
-                try:
-                    taken = await take_in(desk, found.raw, arrived_at=desk.clock(), trust_dates=trust_dates)
-                    summary.counts[taken.outcome] += 1
-                except Exception as failure:
-                    log.exception("mail_import_failed")
-                    summary.problems.append(f"{found.where}: {str(failure) or type(failure).__name__}")
+        for found in mails_in(path, spared=spared):
+            match found:
+                case Unread():
+                    summary.problems.append(f"{found.where}: {found.problem}")
+                case NoMail():
+                    summary.skipped.append(found.where)
+                case Found():
+                    await import_one(desk, found, summary, trust_dates=trust_dates)
             progress(summary)
     return summary
+
+
+def files_of(database: Database) -> frozenset[str]:
+    """A process that opens and closes the file of a SQLite database once more loses its locks on it."""
+    if not isinstance(database, SqliteDatabase):
+        return frozenset()
+    file = os.path.realpath(database.path)
+    return frozenset(f"{file}{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))
+
+
+async def import_one(desk: Desk, found: Found, summary: Summary, *, trust_dates: bool) -> None:
+    try:
+        taken = await take_in(desk, found.raw, arrived_at=desk.clock(), trust_dates=trust_dates)
+    except Exception as failure:
+        log.exception("mail_import_failed")
+        summary.problems.append(f"{found.where}: {str(failure) or type(failure).__name__}")
+    else:
+        summary.counts[taken.outcome] += 1

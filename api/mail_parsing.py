@@ -52,7 +52,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
     message_bytes: int = 25 * 1024 * 1024
     header_bytes: int = 64 * 1024  # of the mail and of each part; all headers together four times as much
-    depth: int = 40  # honest gateways wrap a letter twenty times
+    depth: int = 32  # honest gateways wrap a letter twenty times
     parts: int = 200
     attachment_bytes: int = 10 * 1024 * 1024
     attachments_bytes: int = 20 * 1024 * 1024  # all of them together
@@ -596,9 +596,10 @@ class _Letter:
         whole, whole_plain = "", False
         for text, plain in texts:
             words, whole_words = " ".join(text.split()), " ".join(whole.split())
-            if not whole or (plain != whole_plain and whole_words in words):
+            twins = plain != whole_plain and (words in whole_words or whole_words in words)
+            if not whole or (twins and (len(words), plain) > (len(whole_words), whole_plain)):
                 whole, whole_plain = text, plain
-            elif plain == whole_plain or words not in whole_words:
+            elif not twins:
                 whole = f"{whole}\n\n{text}"
             if len(whole) > self.limit:
                 break
@@ -674,9 +675,8 @@ class _HtmlText:
 
     def convert(self, source: str) -> str:
         if not _TAG_BEGINS.search(source):
-            return _unescaped(
-                source[: 8 * self.room]
-            )  # plain text under the wrong label: its lines are all the form it has
+            # Plain text under the wrong label: its lines are all the form it has.
+            return _unescaped(source[: 8 * self.room])
         position, quotes_close, never_closed = 0, True, set[str]()
         while begin := _TAG_BEGINS.search(source, position):
             self._words(source[position : begin.start()])
@@ -692,19 +692,19 @@ class _HtmlText:
             tag = tag or _ROUGH_TAG.match(source, begin.start())
             position = tag.end() if tag else len(source)
             name = self._tag(source[begin.start() : position])
-            if name not in _UNREAD or name in never_closed or (name[0] != "s" and source[position - 2] == "/"):
+            runs_to_the_end = name in ("script", "style")
+            if name not in _UNREAD or name in never_closed or (source[position - 2] == "/" and not runs_to_the_end):
                 continue
             if end_tag := _UNREAD[name].search(source, position):
                 position = end_tag.end()
-            elif name in ("script", "style"):
+            elif runs_to_the_end:
                 position = len(source)
             else:
                 never_closed.add(name)
-        else:
+        if begin is None:
             self._words(source[position:])
-            begin = None
         self._end_block()
-        text = "\n".join([*self.lines, _CUT] if begin else self.lines)
+        text = "\n".join(self.lines if begin is None else [*self.lines, _CUT])
         return re.sub(r"\n{3,}", "\n\n", re.sub(r"[\xad\u200b]", "", text))  # no soft hyphens
 
     def _words(self, escaped: str) -> None:
@@ -743,12 +743,15 @@ class _HtmlText:
         elif name in ("td", "th"):
             self._append("\t" if self.line and not closing else "")
         elif name in _LINES or name in _PARAGRAPHS:
-            self._end_block(blank_line=name in _PARAGRAPHS)
-            step = -1 if closing else 1
-            if name == "pre":
-                self.verbatim = max(0, self.verbatim + step)
-            elif name == "blockquote":
-                self.quotes = max(0, self.quotes + step)
+            self._end_block()
+            if name == "blockquote" and closing:
+                self.quotes = max(0, self.quotes - 1)
+            if name in _PARAGRAPHS and self.lines and self.lines[-1] != self._margin().rstrip():
+                self._end_line()
+            if name == "blockquote" and not closing:
+                self.quotes += 1
+            elif name == "pre":
+                self.verbatim = max(0, self.verbatim + (-1 if closing else 1))
             elif name == "li" and not closing:
                 self.line.append("- ")
         return "" if closing else name
@@ -756,9 +759,12 @@ class _HtmlText:
     def _end_line(self) -> None:
         words = "".join(self.line).rstrip()
         self.line = []
-        self.lines.append(("> " * min(self.quotes, _DEEPEST_QUOTE) + words).rstrip())
+        self.lines.append((self._margin() + words).rstrip())
 
-    def _end_block(self, *, blank_line: bool = False) -> None:
+    def _margin(self) -> str:
+        return "> " * min(self.quotes, _DEEPEST_QUOTE)
+
+    def _end_block(self) -> None:
         self._end_link()
         if self.line:
             self._end_line()
@@ -766,8 +772,6 @@ class _HtmlText:
             self.line = [f"<{link}>"]
             self._end_line()
         self.links = []
-        if blank_line and self.lines and self.lines[-1].strip("> "):
-            self._end_line()
 
     def _end_link(self) -> None:
         """Keep where a link leads, unless its words say so themselves."""
@@ -808,7 +812,7 @@ _FROM_LINE = re.compile(
 )
 _ANY_FIELD_LINE = re.compile(r"\*?[^\W\d_][^:：]{0,30}[:：]")
 _RULE = re.compile(r"[-_=*]{2,}$")
-_NAMED_RULE = re.compile(r"-{2,}\s?(\w[^-]{2,60}?)\s?-{2,}$")
+_NAMED_RULE = re.compile(r"-{2,}\s?\w[^-]{2,60}?\s?-{2,}$")
 _FORWARDED = re.compile(
     r"forward|weitergeleitet|transf[eé]r|reenviad|inoltrat|przekazan|пересл|転送|转发|轉寄", re.IGNORECASE
 )
@@ -844,16 +848,17 @@ def _quote_at_the_end(lines: list[str]) -> int:
 def _history_heading(lines: list[str]) -> int | None:
     """The first line that heads a letter quoted without marks; None where what is below was forwarded, and is news."""
     for number, line in enumerate(lines):
-        if rule := _NAMED_RULE.match(line):
-            if _FORWARDED.search(rule[1]):
-                return None
-            if _ANY_FIELD_LINE.match(next(filter(None, lines[number + 1 : number + 4]), "")):
-                return number
-        elif _FROM_LINE.match(line):
-            following = [below for below in lines[number + 1 : number + 8] if below][:3]
-            if sum(_ANY_FIELD_LINE.match(below) is not None for below in following) > 1:
-                return number - 1 if number and _RULE.match(lines[number - 1]) else number
-        elif line.endswith((":", "：")) and _WROTE.search(line):
+        below = [other for other in lines[number + 1 : number + 8] if other][:3]
+        fields = [_ANY_FIELD_LINE.match(other) is not None for other in below]
+        named_rule = _NAMED_RULE.match(line)
+        introduces = line.endswith((":", "："))
+        if (named_rule or introduces) and _FORWARDED.search(line):
+            return None
+        if named_rule and fields[:1] == [True]:
+            return number
+        if _FROM_LINE.match(line) and sum(fields) > 1:
+            return number - 1 if number and _RULE.match(lines[number - 1]) else number
+        if introduces and _WROTE.search(line) and below and not below[0].startswith(">"):
             if _TIMED.search(line):
                 return number
             if number and _TIMED.search(lines[number - 1]):
@@ -1039,9 +1044,13 @@ def _tags(root: _Part, subject: str, support_address: str) -> tuple[str, ...]:
 
 
 def _message_ids(*values: str) -> tuple[str, ...]:
-    """The ids in order, each once. Some programs fold a long id, which leaves a blank in it."""
-    ids = ("".join(found.split()) for value in values for found in re.findall(r"<[^<>]{1,998}>", value))
-    return tuple(dict.fromkeys(found for found in ids if found.isprintable() and found != "<>"))
+    """The ids in order, each once. Some programs leave out the brackets; some fold an id, so that a blank is in it."""
+    ids = list[str]()
+    for value in values:
+        bare = (f"<{word}>" for word in value.split() if "@" in word)
+        ids += re.findall(r"<[^<>]{1,998}>", value) if "<" in value else bare
+    joined = ("".join(found.split()) for found in ids)
+    return tuple(dict.fromkeys(found for found in joined if found.isprintable() and found != "<>"))
 
 
 def _received_at(root: _Part, arrived_at: datetime, trusted_host: str | None, *, trust_dates: bool) -> datetime:

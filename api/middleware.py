@@ -53,7 +53,7 @@ class Requests:
 
         try:
             await self.app(scope, receive, send_with_id)
-        except Exception as bug:  # noqa: BLE001 - the last place that can answer
+        except Exception as bug:
             log.exception("request_failed", request_id=request_id, method=scope["method"], route=route_of(scope))
             if status == 0:
                 await answer_bug(bug, request_id, send_with_id)

@@ -1,5 +1,7 @@
 """People over HTTP: who works here, and the routes by which an admin changes that."""
 
+import base64
+import hmac
 import secrets
 import uuid
 from datetime import datetime
@@ -15,9 +17,10 @@ from api import views as v
 from api.errors import documented
 from api.routing import Answer, Call, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
 from storage import people
-from storage.submissions import Receipt
-from workflow.errors import NotFound, bad_field
-from workflow.people import AddPerson, CreateToken, DisablePerson, RevokeToken, SetRoles
+from storage.submissions import Receipt, Unauthorized
+from workflow.errors import NotFound
+from workflow.events import TokenCreated
+from workflow.people import AddPerson, CreateToken, DisablePerson, Person, RevokeToken, SetRoles
 from workflow.roles import ADMINS, EVERYONE, Role
 
 router = APIRouter(prefix="/v1", tags=["people"], route_class=DeskRoute)
@@ -32,15 +35,18 @@ class PeopleView(TypedDict):
 @reads(EVERYONE)
 async def read_me(call: ReadCall) -> Response:
     """Whose token this is."""
-    return Answer(await person_answer(call, call.caller.actor.id))
+    person = await people.one(call.desk.database, call.caller.actor.id)
+    if person is None:
+        raise Unauthorized
+    return Answer(await view_of(call, person))
 
 
 @router.get("/people", response_model=PeopleView, responses=documented())
 @reads(EVERYONE)
 async def list_people(call: ReadCall) -> Response:
     """Everybody who works or worked here."""
-    names = await people.names(call.desk.database)
     found = await people.everybody(call.desk.database)
+    names = await people.names_of(call.desk.database, found)
     views = [v.person_view(one, names.get(one.id, {})) for one in found]
     return Answer(PeopleView(items=sorted(views, key=lambda one: (one["name"], one["id"]))))
 
@@ -55,8 +61,6 @@ class PersonIn(i.Input):
 @ruled(Rules(roles=ADMINS, command=AddPerson))
 async def add_person(call: WriteCall, body: PersonIn) -> Response:
     """Somebody new."""
-    if await people.by_email(call.desk.database, body.email) is not None:
-        raise bad_field("email", "is somebody's already")
     command = AddPerson(person_id=str(uuid.uuid4()), email=body.email, name=body.name, roles=tuple(body.roles))
     return await answer_with_person(call, await call.desk.submit(call, command), 201)
 
@@ -69,7 +73,6 @@ class RolesIn(i.Input):
 @ruled(Rules(roles=ADMINS, command=SetRoles))
 async def set_roles(call: WriteCall, person_id: str, body: RolesIn) -> Response:
     """What they may do from now on."""
-    await known_person(call, person_id)
     command = SetRoles(person_id=person_id, roles=tuple(body.roles))
     return await answer_with_person(call, await call.desk.submit(call, command))
 
@@ -78,8 +81,9 @@ async def set_roles(call: WriteCall, person_id: str, body: RolesIn) -> Response:
 @ruled(Rules(roles=ADMINS, command=DisablePerson))
 async def disable_person(call: WriteCall, person_id: str, body: i.ReasonIn) -> Response:
     """They can do nothing any more, from their very next request on."""
-    await known_person(call, person_id)
-    return await answer_with_person(call, await call.desk.submit(call, DisablePerson(person_id=person_id)), 201)
+    return await answer_with_person(
+        call, await call.desk.submit(call, DisablePerson(person_id=person_id, reason=body.reason)), 201
+    )
 
 
 class TokenIn(i.Input):
@@ -87,62 +91,74 @@ class TokenIn(i.Input):
 
 
 class NewTokenView(TypedDict):
-    """`token` is shown this once; only its hash is kept."""
+    """`token` is in this answer alone; only its hash is kept."""
 
     id: str
     token: str
-    expires_at: str | None
+    expires_at: datetime | None
 
 
 @router.post("/people/{person_id}/tokens", status_code=201, response_model=NewTokenView, responses=WRITTEN)
 @ruled(Rules(roles=ADMINS, command=CreateToken))
 async def create_token(call: WriteCall, person_id: str, body: TokenIn) -> Response:
     """A bearer token for somebody."""
-    await known_person(call, person_id)
-    command, secret = new_token(person_id, body.expires_at)
-    # A secret cannot be shown twice, so a repeated request makes a second token.
-    call.key = None
-    await call.desk.submit(call, command)
-    view = NewTokenView(id=command.token_id, token=secret, expires_at=v.when_or_none(body.expires_at))
-    return Answer(view, 201, {"cache-control": "no-store"})
+    token_id = new_token_id()
+    command, secret = new_token(person_id, body.expires_at, token_id, secret_under_key(call, token_id))
+    receipt = await call.desk.submit(call, command)
+    created = receipt.events[-1].data
+    if receipt.repeated and isinstance(created, TokenCreated):
+        token_id, secret = created.token, secret_under_key(call, created.token) or secret
+    view = NewTokenView(id=token_id, token=secret, expires_at=body.expires_at)
+    return Answer(view, 201, {"cache-control": "no-store", "audit-receipt": str(receipt.audit_receipt)})
 
 
-def new_token(person_id: str, expires_at: datetime | None = None) -> tuple[CreateToken, str]:
+def new_token(
+    person_id: str, expires_at: datetime | None = None, token_id: str = "", secret: str | None = None
+) -> tuple[CreateToken, str]:
     """The command that makes a token, and its secret: 256 bits, recognisable to secret scanners by the prefix."""
-    secret = "cw_" + secrets.token_urlsafe(32)
+    secret = secret or "cw_" + secrets.token_urlsafe(32)
     command = CreateToken(
         person_id=person_id,
-        token_id=secrets.token_hex(8),
+        token_id=token_id or new_token_id(),
         secret_hash=people.secret_hash(secret),
         expires_at=expires_at,
     )
     return command, secret
 
 
-@router.post("/people/{person_id}/tokens/{token_id}/revocation", status_code=201, response_model=v.PersonView, responses=WRITTEN)
+def new_token_id() -> str:
+    return secrets.token_hex(8)
+
+
+def secret_under_key(call: Call, token_id: str) -> str | None:
+    """A secret that whoever repeats the request under its idempotency key is given again, though it is kept nowhere.
+
+    It takes the service's own key and the client's to make it; the database has neither.
+    """
+    if not call.key_scope:
+        return None
+    seed = hmac.digest(call.desk.secret, f"token {token_id}\n{call.key_scope}".encode(), "sha256")
+    return "cw_" + base64.urlsafe_b64encode(seed).decode().rstrip("=")
+
+
+@router.post(
+    "/people/{person_id}/tokens/{token_id}/revocation", status_code=201, response_model=v.PersonView, responses=WRITTEN
+)
 @ruled(Rules(roles=ADMINS, command=RevokeToken))
 async def revoke_token(call: WriteCall, person_id: str, token_id: str, body: i.ReasonIn) -> Response:
     """The token is no good from its very next use on."""
-    await known_person(call, person_id)
-    command = RevokeToken(person_id=person_id, token_id=token_id)
+    command = RevokeToken(person_id=person_id, token_id=token_id, reason=body.reason)
     return await answer_with_person(call, await call.desk.submit(call, command), 201)
-
-
-async def known_person(call: Call, person_id: str) -> None:
-    if person_id not in {one.id for one in await people.everybody(call.desk.database)}:
-        raise NotFound("person")
 
 
 async def answer_with_person(call: Call, receipt: Receipt, status: int = 200) -> Answer:
     if receipt.person is None:
         raise NotFound("person")
     call.desk.forget_directory()
-    return Answer(await person_answer(call, receipt.person.id), status, {"audit-receipt": receipt.audit_receipt or ""})
+    proof = receipt.audit_receipt
+    return Answer(await view_of(call, receipt.person), status, {"audit-receipt": proof} if proof else None)
 
 
-async def person_answer(call: Call, person_id: str) -> v.PersonView:
-    names = await people.names(call.desk.database)
-    person = next((one for one in await people.everybody(call.desk.database) if one.id == person_id), None)
-    if person is None:
-        raise NotFound("person")
-    return v.person_view(person, names.get(person_id, {}))
+async def view_of(call: Call, person: Person) -> v.PersonView:
+    names = await people.names_of(call.desk.database, [person])
+    return v.person_view(person, names.get(person.id, {}))

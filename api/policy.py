@@ -15,7 +15,18 @@ from api.errors import documented
 from api.routing import Answer, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
 from workflow.desk import AddPolicy
 from workflow.errors import BadInput, FieldError, bad_field
-from workflow.policy import Category, Facts, GroundFacts, GroundKind, PolicyVersion, PurchaseFacts, Settings, evaluate, version_in_force
+from workflow.events import PolicyAdded
+from workflow.policy import (
+    Category,
+    Facts,
+    GroundFacts,
+    GroundKind,
+    PolicyVersion,
+    PurchaseFacts,
+    Settings,
+    evaluate,
+    version_in_force,
+)
 from workflow.roles import ADMINS, EVERYONE
 
 router = APIRouter(prefix="/v1/policy", tags=["policy"], route_class=DeskRoute)
@@ -28,7 +39,7 @@ class ClauseView(TypedDict):
 
 class PolicyView(TypedDict):
     version: int
-    effective_from: str | None
+    effective_from: datetime | None
     in_force: bool
     settings: dict[str, Any]
     clauses: list[ClauseView]
@@ -41,7 +52,7 @@ class PoliciesView(TypedDict):
 def policy_view(version: PolicyVersion, in_force: PolicyVersion) -> PolicyView:
     return {
         "version": version.version,
-        "effective_from": v.when_or_none(version.effective_from),
+        "effective_from": version.effective_from,
         "in_force": version.version == in_force.version,
         "settings": msgspec.to_builtins(version.settings),
         "clauses": [{"id": one.id, "text": one.text} for one in version.clauses],
@@ -79,7 +90,7 @@ class FactsIn(i.Input):
     timezone: Annotated[i.Text, Field(max_length=100)] | None = None
     purchase: PurchaseFactsIn | None
     refunded: i.MoneyIn | None = None
-    grounds: Annotated[list[GroundFactsIn], Field(max_length=1000)] = []
+    grounds: Annotated[list[GroundFactsIn], Field(max_length=1000)] = Field(default_factory=list)
 
     @property
     def facts(self) -> Facts:
@@ -113,7 +124,7 @@ class FactsIn(i.Input):
 async def evaluate_facts(call: ReadCall, body: FactsIn) -> Response:
     """What the policy says of these facts; nothing is recorded."""
     policies = (await call.desk.directory()).policies
-    moment: datetime = body.purchase.purchased_at if body.purchase else call.desk.clock()
+    moment = body.purchase.purchased_at if body.purchase else body.requested_at
     decision = evaluate(body.facts, version_in_force(policies, moment), body.timezone)
     return Answer(v.decision_view(decision))
 
@@ -122,19 +133,22 @@ class PolicyIn(i.Input):
     """`settings` replace the numbers of the version in force; what is not named stays as it is."""
 
     settings: dict[str, Any]
-    effective_from: i.Moment | None = Field(None, description="now, if absent; never earlier")
+    effective_from: i.Moment | None = Field(default=None, description="now, if absent; never earlier")
 
 
 @router.post("", status_code=201, response_model=PolicyView, responses=documented(409, 413, 415, 422))
 @ruled(Rules(roles=ADMINS, command=AddPolicy))
 async def add_policy(call: WriteCall, body: PolicyIn) -> Response:
     """Add a version, in force from now at the earliest."""
+    call.desk.forget_directory()
     policies = (await call.desk.directory()).policies
     command = policy_command(policies, body.settings, body.effective_from, call.desk.clock())
     receipt = await call.desk.submit(call, command)
     call.desk.forget_directory()
-    added = (await call.desk.directory()).policies[-1]
-    return Answer(policy_view(added, version_in_force((*policies, added), call.desk.clock())), 201, {"audit-receipt": str(receipt.audit_receipt)})
+    policies = (await call.desk.directory()).policies
+    added = next(one.version for event in receipt.events if isinstance(one := event.data, PolicyAdded))
+    view = policy_view(added, version_in_force(policies, call.desk.clock()))
+    return Answer(view, 201, {"audit-receipt": str(receipt.audit_receipt)})
 
 
 def policy_command(

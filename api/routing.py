@@ -6,23 +6,36 @@ it has read, which is about three times as fast as the ordinary machinery.
 
 import hashlib
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
 from fastapi import Depends, Header, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from api import inputs as i
 from api.desk import ANY_VERSION, Caller, Desk, versions_in
 from api.errors import HttpProblem, PreconditionRequired, respond
+from storage import cases, people
 from storage.submissions import Key
+from workflow.cases import Case
 from workflow.commands import Command
 from workflow.deciding import COMMAND_ROLES
-from workflow.errors import BadInput, CaseworkError, FieldError, Forbidden, NotFound, Refusal, StaleVersion
+from workflow.desk import RecordRefusal
+from workflow.errors import (
+    BadInput,
+    CaseworkError,
+    FieldError,
+    Forbidden,
+    NotFound,
+    Refusal,
+    StaleVersion,
+    bad_field,
+)
 from workflow.roles import Role, in_order
 from workflow.states import Trigger
 
@@ -38,13 +51,18 @@ class Answer(Response):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What must hold before an endpoint is reached: who may ever use it, and whether it needs If-Match."""
+    """What must hold before an endpoint is reached: who may ever use it, and whether it needs If-Match.
+
+    Where what was sent decides who may, `roles_for` says so of a body that may make no sense otherwise.
+    """
 
     roles: frozenset[Role]
     if_match: bool = False
     command: type[Command] | None = None
+    roles_for: "RolesFor | None" = None
 
 
+RolesFor = Callable[["Call", dict[str, Any]], Awaitable[frozenset[Role]]]
 Endpoint = Callable[..., Coroutine[Any, Any, Response]]
 
 
@@ -52,9 +70,11 @@ def reads(roles: frozenset[Role]) -> Callable[[Endpoint], Endpoint]:
     return ruled(Rules(roles=roles))
 
 
-def writes(command: type[Command], *, if_match: bool = False) -> Callable[[Endpoint], Endpoint]:
+def writes(
+    command: type[Command], *, if_match: bool = False, roles_for: RolesFor | None = None
+) -> Callable[[Endpoint], Endpoint]:
     """An endpoint that hands this command to the ledger; the command says who may."""
-    return ruled(Rules(roles=COMMAND_ROLES[command], if_match=if_match, command=command))
+    return ruled(Rules(roles=COMMAND_ROLES[command], if_match=if_match, command=command, roles_for=roles_for))
 
 
 def ruled(rules: Rules) -> Callable[[Endpoint], Endpoint]:
@@ -68,18 +88,26 @@ def ruled(rules: Rules) -> Callable[[Endpoint], Endpoint]:
 class Call:
     """One request on its way to its endpoint."""
 
-    __slots__ = ("caller", "desk", "expected", "key", "request")
+    __slots__ = ("caller", "desk", "expected", "key", "key_scope", "raw", "request")
 
     def __init__(self, request: Request, desk: Desk, caller: Caller) -> None:
         self.request = request
         self.desk = desk
         self.caller = caller
+        self.raw = b""
         self.expected: frozenset[int] | None = None
         self.key: Key | None = None
+        self.key_scope = ""
 
     @property
     def request_id(self) -> str:
         return str(self.request.scope["request_id"])
+
+    def take_key(self, body: bytes) -> None:
+        """Say what was sent under the key, if there is one."""
+        if self.key_scope:
+            scope = hashlib.sha256(self.key_scope.encode()).hexdigest()
+            self.key = Key(hash=scope, fingerprint=self.desk.fingerprint(body))
 
     @property
     def via(self) -> str:
@@ -131,7 +159,7 @@ ChangeCall = Annotated[Call, Depends(documented_change)]
 
 
 class DeskRoute(APIRoute):
-    """Checks in the order 401, 413, 415, 404, 403, 428, 412, 422; the ledger does the rest and checks again."""
+    """Faults are told in the order 401, 404, 403, 428, 412, 422 (with 413 and 415), 409, wherever they are found."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         endpoint: Endpoint = self.endpoint
@@ -148,22 +176,24 @@ class DeskRoute(APIRoute):
                 call = Call(request, desk, caller)
                 inputs: dict[str, Any] = dict(request.path_params)
                 if any("\x00" in value for value in inputs.values()):
-                    raise NotFound("such thing")
-                errors: list[FieldError] = []
-                raw = await read_body(request, desk.settings.max_body_bytes) if body_reader else b""
-                if body_reader is not None:
-                    inputs["body"] = read_json(body_reader, raw, errors)
-                if query_reader is not None:
-                    inputs["query"] = read_query(query_reader, request, errors)
-                if rules.command is not None:
-                    read_headers(call, rules, raw, errors)
-                if errors or (rules.if_match and call.expected is None) or rules.command is None:
-                    await check_first(call, rules, errors)
-                return await endpoint(call, **inputs)
+                    raise NotFound("thing")
+                try:
+                    if body_reader is not None:
+                        inputs["body"] = await read_body(call, body_reader)
+                    if query_reader is not None:
+                        inputs["query"] = read_query(query_reader, request)
+                    if rules.command is not None:
+                        read_headers(call, rules)
+                    if not caller.actor.may(rules.roles):
+                        await refuse_earlier(call, rules)
+                    return await endpoint(call, **inputs)
+                except (BadInput, HttpProblem, PreconditionRequired):
+                    await refuse_earlier(call, rules)
+                    raise
             except ClientDisconnect:
                 return Response(status_code=400)
             except (CaseworkError, HttpProblem) as failure:
-                return respond(await desk.explain(failure, request), request)
+                return await answer_failure(desk, failure, request)
 
         return handle
 
@@ -179,42 +209,128 @@ def inputs_of(endpoint: Endpoint) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-async def check_first(call: Call, rules: Rules, errors: list[FieldError]) -> None:
-    """What comes before a wrong body: a case that is not there, a role that may never, a version that is missing."""
-    case_id = call.request.path_params.get("case_id")
-    if case_id is not None and (errors or rules.command is not None):
-        version = await call.desk.version_of(case_id)
-        if version is None:
-            raise NotFound("case")
-    else:
-        version = None
-    if not call.caller.actor.may(rules.roles):
-        await forbid(call, rules)
-    if rules.if_match and call.expected is None and not any(error.field == "If-Match" for error in errors):
-        raise PreconditionRequired
-    if version is not None and rules.if_match and call.expected != ANY_VERSION and version not in (call.expected or ()):
+async def refuse_earlier(call: Call, rules: Rules) -> None:
+    """Raise whichever fault of the request comes before the one that was found."""
+    desk, request = call.desk, call.request
+    call.caller = await desk.caller(request, fresh=True)
+    version = await version_of_target(call)
+    roles = rules.roles
+    if rules.roles_for is not None:
+        roles = await rules.roles_for(call, as_object(call.raw))
+    if not call.caller.actor.may(roles):
+        await forbid(call, rules, roles, version)
+    if rules.if_match and version is not None and not expected_versions(request) & {version, *ANY_VERSION}:
         raise StaleVersion(version)
-    if errors:
-        raise BadInput(*errors)
 
 
-async def forbid(call: Call, rules: Rules) -> None:
-    who = in_order(rules.roles)
+PARTS: dict[str, Callable[[Case, str], bool]] = {
+    "proposal": lambda case, part: case.proposal(part) is not None,
+    "ground": lambda case, part: case.ground(part) is not None,
+    "message": lambda case, part: part in {f"m{seq}" for seq in case.client_messages},
+}
+
+
+async def version_of_target(call: Call) -> int | None:
+    """The version of the case that the path names, if it names one. Raises NotFound if anything it names is not."""
+    path, database = call.request.path_params, call.desk.database
+    if (person_id := path.get("person_id")) is not None:
+        person = await people.one(database, person_id)
+        if person is None:
+            raise NotFound("person")
+        if "token_id" in path and path["token_id"] not in {one.id for one in person.tokens}:
+            raise NotFound("token")
+    if (case_id := path.get("case_id")) is None:
+        return None
+    entry = await cases.one(database, case_id)
+    if entry is None:
+        raise NotFound("case")
+    for what, is_there in PARTS.items():
+        if (part := path.get(f"{what}_id")) is not None and not is_there(entry.case, part):
+            raise NotFound(what)
+    if (file := path.get("attachment_id")) is not None and await cases.attachment(database, case_id, file) is None:
+        raise NotFound("attachment")
+    return entry.case.version
+
+
+def as_object(raw: bytes) -> dict[str, Any]:
+    """As much of the body as can be read."""
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+async def forbid(call: Call, rules: Rules, roles: frozenset[Role], version: int | None) -> None:
+    who = in_order(roles)
     refused = Forbidden(Refusal(code="role", text=f"this is for: {', '.join(who)}", who=who))
-    await call.desk.record_refusal(call, refused.code)
+    path = getattr(call.request.scope.get("route"), "path", "")
+    trigger = as_object(call.raw).get("trigger")
+    await call.desk.record_refusal(
+        call,
+        RecordRefusal(
+            code=refused.code,
+            attempted=rules.command.__name__ if rules.command else f"{call.request.method} {path}",
+            case=call.request.path_params.get("case_id"),
+            version=version,
+            trigger=Trigger(trigger) if trigger in TRIGGERS else None,
+            refusals=tuple(refused.codes),
+        ),
+    )
     raise refused
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != JSON and not kind.endswith("+json"):
+async def answer_failure(desk: Desk, failure: Exception, request: Request) -> Response:
+    """The problem, with the current version of the case that it is about."""
+    response = respond(await desk.explain(failure, request), request)
+    case_id = request.path_params.get("case_id")
+    if case_id is not None and response.status_code in TELLS_VERSION:
+        version = await desk.version_of(case_id)
+        if version is not None:
+            response.headers["etag"] = f'"{version}"'
+    return response
+
+
+TELLS_VERSION = frozenset({403, 409, 412, 413, 415, 422, 428})
+
+
+def read_headers(call: Call, rules: Rules) -> None:
+    """Raises PreconditionRequired, or BadInput naming the header."""
+    if rules.if_match:
+        call.expected = expected_versions(call.request)
+    key = call.request.headers.get("idempotency-key")
+    if key is None or call.request.method != "POST":
+        return
+    key = key.strip().strip('"')
+    if not 0 < len(key) <= MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
+        raise bad_field("Idempotency-Key", f"has to be 1 to {MAX_KEY_CHARACTERS} printable ASCII characters")
+    call.key_scope = f"{call.caller.actor.key}\n{call.request.method}\n{call.request.url.path}\n{key}"
+    call.take_key(call.raw)
+
+
+def expected_versions(request: Request) -> frozenset[int]:
+    """Raises PreconditionRequired where the request does not say what it has seen."""
+    given = request.headers.getlist("if-match")
+    if not given:
+        raise PreconditionRequired
+    return versions_in(", ".join(given))
+
+
+async def read_body(call: Call, reader: TypeAdapter[Any]) -> Any:
+    """Raises HttpProblem, or BadInput naming each wrong field."""
+    kind = call.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    call.raw = await read_stream(call.request, call.desk.settings.max_body_bytes)
+    if kind != JSON and not kind.endswith("+json") and (kind or call.raw):
         raise HttpProblem(415, "unsupported_media_type", "send application/json", {"accept": JSON})
-    return await read_stream(request, limit)
+    try:
+        return reader.validate_json(call.raw)
+    except ValidationError as invalid:
+        raise BadInput(*field_errors(invalid)) from invalid
 
 
 async def read_stream(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "0")
-    if declared.isascii() and declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdigit() and (len(declared) > MAX_LENGTH_DIGITS or int(declared) > limit):
         raise HttpProblem(413, "too_large", f"at most {limit} bytes")
     chunks, size = [], 0
     async for chunk in request.stream():
@@ -225,27 +341,24 @@ async def read_stream(request: Request, limit: int) -> bytes:
     return b"".join(chunks)
 
 
-def read_json(reader: TypeAdapter[Any], raw: bytes, errors: list[FieldError]) -> Any:
-    try:
-        return reader.validate_json(raw)
-    except ValidationError as invalid:
-        errors.extend(field_errors(invalid))
-    except BadInput as bad:
-        errors.extend(bad.errors)
-    return None
+MAX_LENGTH_DIGITS = 15
 
 
-def read_query(reader: TypeAdapter[Any], request: Request, errors: list[FieldError]) -> Any:
+def read_query(reader: TypeAdapter[Any], request: Request) -> Any:
+    """Raises BadInput naming each wrong parameter."""
     given: dict[str, Any] = {}
+    errors: list[FieldError] = []
     for name, value in request.query_params.multi_items():
         if name in given:
             errors.append(FieldError(field=name, message="is given twice"))
         given[name] = value
     try:
-        return reader.validate_python(given)
+        query = reader.validate_python(given)
     except ValidationError as invalid:
-        errors.extend(field_errors(invalid))
-    return None
+        raise BadInput(*errors, *field_errors(invalid)) from invalid
+    if errors:
+        raise BadInput(*errors)
+    return query
 
 
 def field_errors(invalid: ValidationError) -> list[FieldError]:
@@ -254,32 +367,12 @@ def field_errors(invalid: ValidationError) -> list[FieldError]:
     for error in invalid.errors(include_url=False, include_context=False, include_input=False):
         path = ""
         for place, part in enumerate(error["loc"]):
-            if is_tag(part, place):
-                continue
+            if place < len(error["loc"]) - 1 and part in TAGS:
+                continue  # names a variant that was tried rather than a field
             path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
         found.append(FieldError(field=path or "body", message=str(error["msg"]).removeprefix("Value error, ")))
     return found
 
 
-def is_tag(part: int | str, place: int) -> bool:
-    """Whether it names a variant that was tried rather than a field."""
-    return isinstance(part, str) and (part.startswith("<") or (place == 0 and part in TRIGGERS))
-
-
 TRIGGERS = frozenset(Trigger)
-
-
-def read_headers(call: Call, rules: Rules, raw: bytes, errors: list[FieldError]) -> None:
-    headers = call.request.headers
-    if rules.if_match and (given := headers.get("if-match")) is not None:
-        call.expected = versions_in(given)
-    key = headers.get("idempotency-key")
-    if key is not None and call.request.method == "POST":
-        if not 0 < len(key) <= MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
-            errors.append(FieldError(field="Idempotency-Key", message=f"1 to {MAX_KEY_CHARACTERS} printable characters"))
-            return
-        scope = f"{call.caller.actor.key}\n{call.request.method}\n{call.request.url.path}\n{key.strip(chr(34))}"
-        call.key = Key(
-            hash=hashlib.sha256(scope.encode()).hexdigest(),
-            fingerprint=call.desk.fingerprint(raw),
-        )
+TAGS = TRIGGERS | i.PURCHASE_FORMS

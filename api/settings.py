@@ -12,15 +12,21 @@ from workflow.timezones import zone
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CASEWORK_", extra="ignore")
 
-    database_url: str = Field("sqlite:///casework.db", description="sqlite:///path or postgresql://…")
-    owner_url: str | None = Field(None, description="PostgreSQL: the role that owns the tables, for migrate only")
-    timezone: str = Field("UTC", description="IANA name; fixed when the desk is created")
-    secret_key: SecretStr | None = Field(None, description="keys the fingerprints of requests; at least 32 characters")
-    support_address: str = Field("support@localhost", description="the address that clients write to")
-    mail_host: str | None = Field(None, description="our own mail server, whose Received and Authentication-Results count")
+    database_url: str = Field(default="sqlite:///casework.db", description="sqlite:///path or postgresql://…")
+    owner_url: str | None = Field(
+        default=None, description="PostgreSQL: the role that owns the tables, for migrate only"
+    )
+    timezone: str = Field(default="UTC", description="IANA name; fixed when the desk is created")
+    secret_key: SecretStr | None = Field(
+        default=None, description="keys the fingerprints of requests; at least 32 characters"
+    )
+    support_address: str = Field(default="support@localhost", description="the address that clients write to")
+    mail_host: str | None = Field(
+        default=None, description="our own mail server, whose Received and Authentication-Results count"
+    )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
-    max_body_bytes: int = Field(1_000_000, ge=10_000, description="of a JSON request")
-    max_attachment_bytes: int = Field(10_000_000, ge=10_000, description="of one evidence file")
+    max_body_bytes: int = Field(default=1_000_000, ge=10_000, description="of a JSON request")
+    max_attachment_bytes: int = Field(default=10_000_000, ge=10_000, description="of one evidence file")
 
     @field_validator("timezone")
     @classmethod

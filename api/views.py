@@ -4,8 +4,8 @@ A text that has been erased reads "erased".
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any, NotRequired
+from datetime import datetime
+from typing import Any, NotRequired, cast
 
 import msgspec
 from typing_extensions import TypedDict
@@ -13,14 +13,24 @@ from typing_extensions import TypedDict
 from api.errors import RefusalBody
 from storage.batch import Entry
 from workflow.cases import Case, Ground, Pointer, Proposal, Purchase, RemedyGiven, case_number_text
-from workflow.deadlines import deadlines
-from workflow.events import AttachmentAdded, MessageSent, Opened, MessageReceived, Recorded
+from workflow.deadlines import DeadlineKind, deadlines
+from workflow.events import AttachmentAdded, MessageReceived, MessageSent, Opened, Recorded
 from workflow.guards import Context, missing_approvals, who_can_approve
 from workflow.money import Money
 from workflow.people import Person
 from workflow.permissions import Permission, permissions
-from workflow.policy import Decision
-from workflow.roles import Actor
+from workflow.policy import Category, ClauseId, Decision, GroundKind, ReasonCode, Refund
+from workflow.roles import Actor, Role
+from workflow.states import (
+    CaseState,
+    CompensationKind,
+    Direction,
+    LinkKind,
+    ProposalStatus,
+    RemedyKind,
+    Resolution,
+    Trigger,
+)
 
 ERASED = "erased"
 
@@ -39,9 +49,9 @@ class PurchaseView(TypedDict):
     reference: str
     package: str
     paid: MoneyView
-    purchased_at: str
-    service_started_at: str | None
-    deliverables_provided_at: str | None
+    purchased_at: datetime
+    service_started_at: datetime | None
+    deliverables_provided_at: datetime | None
     checked: bool
     refunded: MoneyView
     reserved: MoneyView
@@ -50,7 +60,7 @@ class PurchaseView(TypedDict):
 
 class GroundView(TypedDict):
     id: str
-    kind: str
+    kind: GroundKind
     affected: MoneyView
     statement: str
     recorded_by: str
@@ -61,17 +71,17 @@ class GroundView(TypedDict):
 
 
 class ReasonView(TypedDict):
-    code: str
+    code: ReasonCode
     text: str
 
 
 class DecisionView(TypedDict):
-    refund: str
+    refund: Refund
     maximum: NotRequired[MoneyView]
     needs_approval: bool
-    clauses: list[str]
+    clauses: list[ClauseId]
     reasons: list[ReasonView]
-    remedies: list[str]
+    remedies: list[RemedyKind]
     policy: int
 
 
@@ -88,21 +98,21 @@ class JudgementView(TypedDict):
 
 class ApprovalView(TypedDict):
     by: str
-    at: str
+    at: datetime
     reason: str
 
 
 class ProposalView(TypedDict):
     id: str
-    remedy: str
-    kind: str | None
+    remedy: RemedyKind
+    kind: CompensationKind | None
     amount: MoneyView
     grounds: list[str]
     reason: str
     proposed_by: str
-    proposed_at: str
+    proposed_at: datetime
     digest: str
-    status: str
+    status: ProposalStatus
     decision: JudgementView | None
     approvals: list[ApprovalView]
     approvals_needed: int
@@ -112,12 +122,12 @@ class ProposalView(TypedDict):
 
 
 class RemedyView(TypedDict):
-    kind: str
-    at: str
+    kind: RemedyKind
+    at: datetime
     proposal: str | None
     description: str | None
     answer_by: str | None
-    starts_at: str | None
+    starts_at: datetime | None
     minutes: int | None
     channel: str | None
     host: str | None
@@ -125,22 +135,22 @@ class RemedyView(TypedDict):
 
 
 class DeadlineView(TypedDict):
-    kind: str
-    due_at: str
+    kind: DeadlineKind
+    due_at: datetime
     paused: bool
     overdue: bool
 
 
 class PermissionView(TypedDict):
-    trigger: str
-    target: str
+    trigger: Trigger
+    target: CaseState
     allowed: bool
     needs: list[str]
     refusals: list[RefusalBody]
 
 
 class LinkView(TypedDict):
-    kind: str
+    kind: LinkKind
     case: str
 
 
@@ -149,16 +159,16 @@ class CaseView(TypedDict):
     number: str
     mail_tag: str
     version: int
-    state: str
+    state: CaseState
     subject: str
     title: str
-    category: str
+    category: Category
     client: ClientView
     participants: list[str]
     assignee: str | None
-    received_at: str
-    opened_at: str
-    changed_at: str
+    received_at: datetime
+    opened_at: datetime
+    changed_at: datetime
     purchase: PurchaseView | None
     grounds: list[GroundView]
     proposals: list[ProposalView]
@@ -168,11 +178,11 @@ class CaseView(TypedDict):
     unverified_of: str | None
     answered: bool
     waiting: bool
-    waiting_since: str | None
+    waiting_since: datetime | None
     deadlines: list[DeadlineView]
     overdue: bool
-    closed_at: str | None
-    resolution: str | None
+    closed_at: datetime | None
+    resolution: Resolution | None
     transitions: list[PermissionView]
 
 
@@ -180,9 +190,7 @@ def case_view(entry: Entry, actor: Actor, now: datetime, context: Context) -> Ca
     """The case for one reader at one moment: what they may do is part of it."""
     case, texts = entry.case, entry.texts
     due = [
-        DeadlineView(
-            kind=one.kind, due_at=when(one.due_at), paused=one.paused, overdue=not one.paused and one.due_at < now
-        )
+        DeadlineView(kind=one.kind, due_at=one.due_at, paused=one.paused, overdue=not one.paused and one.due_at < now)
         for one in deadlines(case)
     ]
     return {
@@ -197,9 +205,9 @@ def case_view(entry: Entry, actor: Actor, now: datetime, context: Context) -> Ca
         "client": {"name": text(texts, case.client_name), "email": text(texts, case.client_email)},
         "participants": [text(texts, one) for one in case.participants],
         "assignee": case.assignee,
-        "received_at": when(case.received_at),
-        "opened_at": when(case.opened_at),
-        "changed_at": when(case.changed_at),
+        "received_at": case.received_at,
+        "opened_at": case.opened_at,
+        "changed_at": case.changed_at,
         "purchase": purchase_view(case.purchase) if case.purchase else None,
         "grounds": [ground_view(one, texts) for one in case.grounds],
         "proposals": [proposal_view(case, one, texts, now, context) for one in case.proposals],
@@ -209,12 +217,12 @@ def case_view(entry: Entry, actor: Actor, now: datetime, context: Context) -> Ca
         "unverified_of": case.unverified_of,
         "answered": case.is_answered,
         "waiting": case.waiting_since is not None,
-        "waiting_since": when_or_none(case.waiting_since),
+        "waiting_since": case.waiting_since,
         "deadlines": due,
         "overdue": any(one["overdue"] for one in due),
-        "closed_at": when_or_none(case.closed_at),
+        "closed_at": case.closed_at,
         "resolution": case.resolution,
-        "transitions": [permission_view(one) for one in permissions(case, actor, now, context)],
+        "transitions": permission_views(permissions(case, actor, now, context)),
     }
 
 
@@ -224,9 +232,9 @@ def purchase_view(purchase: Purchase) -> PurchaseView:
         "reference": purchase.reference,
         "package": purchase.package,
         "paid": money(purchase.paid),
-        "purchased_at": when(purchase.purchased_at),
-        "service_started_at": when_or_none(purchase.service_started_at),
-        "deliverables_provided_at": when_or_none(purchase.deliverables_provided_at),
+        "purchased_at": purchase.purchased_at,
+        "service_started_at": purchase.service_started_at,
+        "deliverables_provided_at": purchase.deliverables_provided_at,
         "checked": purchase.checked,
         "refunded": minor(purchase.refunded_minor, purchase.paid.currency),
         "reserved": minor(purchase.reserved_minor, purchase.paid.currency),
@@ -248,7 +256,9 @@ def ground_view(ground: Ground, texts: dict[str, str]) -> GroundView:
     }
 
 
-def proposal_view(case: Case, proposal: Proposal, texts: dict[str, str], now: datetime, context: Context) -> ProposalView:
+def proposal_view(
+    case: Case, proposal: Proposal, texts: dict[str, str], now: datetime, context: Context
+) -> ProposalView:
     missing = missing_approvals(proposal, context.settings_now(now)) if proposal.is_open else 0
     able = who_can_approve(case, proposal, context, now)
     warnings = []
@@ -274,13 +284,11 @@ def proposal_view(case: Case, proposal: Proposal, texts: dict[str, str], now: da
         "grounds": list(proposal.grounds),
         "reason": text(texts, proposal.reason),
         "proposed_by": proposal.proposed_by,
-        "proposed_at": when(proposal.proposed_at),
+        "proposed_at": proposal.proposed_at,
         "digest": proposal.digest,
         "status": proposal.status,
         "decision": judgement,
-        "approvals": [
-            {"by": one.by, "at": when(one.at), "reason": text(texts, one.reason)} for one in proposal.approvals
-        ],
+        "approvals": [{"by": one.by, "at": one.at, "reason": text(texts, one.reason)} for one in proposal.approvals],
         "approvals_needed": missing,
         "can_approve": list(able),
         "warnings": warnings,
@@ -291,11 +299,11 @@ def proposal_view(case: Case, proposal: Proposal, texts: dict[str, str], now: da
 def remedy_view(remedy: RemedyGiven, texts: dict[str, str]) -> RemedyView:
     return {
         "kind": remedy.kind,
-        "at": when(remedy.at),
+        "at": remedy.at,
         "proposal": remedy.proposal,
         "description": text_or_none(texts, remedy.description),
         "answer_by": remedy.answer_by,
-        "starts_at": when_or_none(remedy.starts_at),
+        "starts_at": remedy.starts_at,
         "minutes": remedy.minutes,
         "channel": text_or_none(texts, remedy.channel),
         "host": remedy.host,
@@ -303,17 +311,9 @@ def remedy_view(remedy: RemedyGiven, texts: dict[str, str]) -> RemedyView:
     }
 
 
-def permission_view(permission: Permission) -> PermissionView:
-    return {
-        "trigger": permission.trigger,
-        "target": permission.target,
-        "allowed": permission.allowed,
-        "needs": list(permission.needs),
-        "refusals": [
-            {"code": one.code, "text": one.text, "clause": one.clause, "who": list(one.who)}
-            for one in permission.refusals
-        ],
-    }
+def permission_views(answers: Sequence[Permission]) -> list[PermissionView]:
+    """A Permission is encoded as it stands: its fields are the view's."""
+    return cast("list[PermissionView]", answers)
 
 
 def decision_view(decision: Decision) -> DecisionView:
@@ -337,13 +337,13 @@ class ListedCaseView(TypedDict):
     id: str
     number: str
     version: int
-    state: str
+    state: CaseState
     title: str
-    category: str
+    category: Category
     client: ClientView
     assignee: str | None
-    received_at: str
-    changed_at: str
+    received_at: datetime
+    changed_at: datetime
     amount: MoneyView | None
     answered: bool
     waiting: bool
@@ -367,8 +367,8 @@ def listed_case_view(entry: Entry, next_deadline: str | None, now: datetime) -> 
         "category": case.category,
         "client": {"name": text(texts, case.client_name), "email": text(texts, case.client_email)},
         "assignee": case.assignee,
-        "received_at": when(case.received_at),
-        "changed_at": when(case.changed_at),
+        "received_at": case.received_at,
+        "changed_at": case.changed_at,
         "amount": money(case.purchase.paid) if case.purchase else None,
         "answered": case.is_answered,
         "waiting": case.waiting_since is not None,
@@ -453,7 +453,7 @@ def event_view(recorded: Recorded, body: str, texts: dict[str, str] | None) -> E
 
 class MessageView(TypedDict):
     id: str
-    direction: str
+    direction: Direction
     subject: str | None
     text: str
     at: str
@@ -489,7 +489,7 @@ def messages_of(history: Sequence[Recorded], texts: dict[str, str]) -> list[Mess
         views.append(
             {
                 "id": f"m{event.seq}",
-                "direction": "outbound" if isinstance(data, MessageSent) else "inbound",
+                "direction": Direction.OUTBOUND if isinstance(data, MessageSent) else Direction.INBOUND,
                 "subject": texts.get(f"{event.seq}/subject", ERASED) if "subject" in event.personal else None,
                 "text": texts.get(f"{event.seq}/{field}", ERASED),
                 "at": event.at,
@@ -523,7 +523,7 @@ class PersonView(TypedDict):
     id: str
     name: str
     email: str
-    roles: list[str]
+    roles: list[Role]
     active: bool
 
 
@@ -546,15 +546,6 @@ def money(value: Money) -> MoneyView:
 
 def minor(amount_minor: int, currency: str) -> MoneyView:
     return money(Money(amount_minor, currency))
-
-
-def when(moment: datetime) -> str:
-    """UTC, RFC 3339; whole seconds without decimals."""
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def when_or_none(moment: datetime | None) -> str | None:
-    return when(moment) if moment is not None else None
 
 
 def text(texts: dict[str, str], pointer: Pointer) -> str:

@@ -28,10 +28,11 @@ from workflow.deadlines import next_due
 from workflow.deciding import decide, forbid_unless, require_target, roles_of
 from workflow.desk import POLICY_CHAIN, AddPolicy, SingleCommand, decide_policy, single_event
 from workflow.effects import effects_of
-from workflow.errors import NotFound, Refused, StaleVersion
+from workflow.errors import NotFound, Refused, StaleVersion, bad_field
 from workflow.events import Draft, Recorded, at_text
 from workflow.guards import Context, Slot
 from workflow.people import (
+    AddPerson,
     CreateToken,
     DisablePerson,
     Person,
@@ -67,6 +68,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     stored_version: int
 
 
+# How long a request can be repeated under its key.
+KEY_LIFE = timedelta(days=7)
+
+# Whether an address is somebody's; the index finds it, the chain says that it is no client's.
+KNOWN_ADDRESS = "SELECT 1 FROM personal WHERE field = 'email' AND value = {} AND chain LIKE 'desk:person:%'"
+
+
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
     """What a command must know beyond its own case. Where this is empty, versions alone guard the write."""
 
@@ -79,29 +87,45 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
         return not (self.purchases or self.hosts or self.cases)
 
 
+NOTHING = Needs()
+
+
 def needs_of(submission: Submission, case: Case | None) -> Needs:
     command = submission.command
     recorded = (case.purchase.reference,) if case and case.purchase else ()
+    if isinstance(command, c.Fire):
+        return needs_to_fire(command, recorded, (case.assignee if case else None) or submission.actor.id)
     match command:
-        case c.OpenCase():
-            reference = command.purchase.reference if command.purchase else command.purchase_reference
-            return Needs(purchases=(reference,) if reference else ())
-        case c.RecordPurchase():
-            reference = command.purchase.reference if command.purchase else command.reference
-            return Needs(purchases=tuple({*recorded, *((reference,) if reference else ())}))
+        case c.OpenCase() | c.RecordPurchase():
+            named = named_purchase(command)
+            return Needs(purchases=tuple({*recorded, *((named,) if named else ())}))
         case c.CheckPurchase() | c.BeginPayout() | c.FailPayout():
             return Needs(purchases=recorded)
         case c.LinkCase(case=other):
             return Needs(cases=(other,))
-        case c.Fire(trigger=Trigger.REFUND) | c.Fire(data=c.ResumeData(reason_code=ResumeReason.PAYMENT_FAILED)):
+        case _:
+            return NOTHING
+
+
+def needs_to_fire(command: c.Fire, recorded: tuple[str, ...], host: str) -> Needs:
+    """`recorded` is the case's purchase, `host` who would hold a consultation."""
+    match command.trigger, command.data:
+        case Trigger.REFUND, _:
             return Needs(purchases=recorded)
-        case c.Fire(trigger=Trigger.SCHEDULE_CONSULTATION):
-            host = (case.assignee if case else None) or submission.actor.id
+        case Trigger.RESUME, c.ResumeData(reason_code=ResumeReason.PAYMENT_FAILED):
+            return Needs(purchases=recorded)
+        case Trigger.SCHEDULE_CONSULTATION, _:
             return Needs(hosts=(host,))
-        case c.Fire(data=c.CloseData(duplicate_of=str(other))):
+        case Trigger.CLOSE, c.CloseData(duplicate_of=str(other)):
             return Needs(cases=(other,))
         case _:
-            return Needs()
+            return NOTHING
+
+
+def named_purchase(command: c.OpenCase | c.RecordPurchase) -> str | None:
+    """The reference that a command gives, with the purchase's facts or alone."""
+    alone = command.purchase_reference if isinstance(command, c.OpenCase) else command.reference
+    return command.purchase.reference if command.purchase else alone
 
 
 class Loaded(msgspec.Struct, kw_only=True):
@@ -113,8 +137,9 @@ class Loaded(msgspec.Struct, kw_only=True):
     linked: dict[str, set[str]] = msgspec.field(default_factory=dict)  # purchase → case ids
     slots: dict[str, list[Slot]] = msgspec.field(default_factory=dict)  # host → booked consultations
     known_cases: set[str] = msgspec.field(default_factory=set)
-    keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, case_id, seq, version)
+    keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, chain, seq, version)
     mail_refs: set[str] = msgspec.field(default_factory=set)  # which of those that are to be remembered are known
+    known_addresses: set[str] = msgspec.field(default_factory=set)  # which of those of new people are somebody's
     next_number: int = 0
 
 
@@ -152,10 +177,10 @@ class Batch:
             self.decided_people.add(actor.id)
         key = submission.key
         if key is not None and (known := self.loaded.keys.get(key.hash)) is not None:
-            fingerprint, case_id, seq, version = known
+            fingerprint, chain, seq, version = known
             if fingerprint != key.fingerprint:
                 raise KeyReused
-            return Repeat(case_id=case_id, seq=seq, version=version)
+            return Repeat(chain=chain, seq=seq, version=version)
         if any(ref.startswith("mail:") and ref in self.loaded.mail_refs for ref in submission.mail_refs):
             raise DuplicateMail
         try:
@@ -186,39 +211,37 @@ class Batch:
         if case is not None:
             require_target(case, command)
         if case is not None and submission.expected is not None:
-            forbid_unless(actor, roles_of(command, case), command)  # 403 comes before 412
+            forbid_unless(actor, roles_of(command, case, actor), command)  # 403 comes before 412
             if case.version not in submission.expected:
                 raise StaleVersion(case.version)
         at = max(self.now, case.changed_at + MICROSECOND) if case else self.now
         drafts = decide(case, self.context(submission, case), command, actor, at)
-        if isinstance(command, c.OpenCase):
-            case_id = command.case_id
-            self.loaded.next_number += 1
-        else:
-            case_id = str(submission.case_id)
+        case_id = command.case_id if isinstance(command, c.OpenCase) else str(submission.case_id)
         before = case.version if case else 0
         recorded = self.record(drafts, chain_of(case_id), submission, actor)
+        self.loaded.next_number += isinstance(command, c.OpenCase)
         after = self.changed.get(case_id) or entry
         if after is None:
             raise NotFound("case")
         seq = before + 1 if recorded else before
-        self.remember(submission, case_id, seq, after.case.version)
+        self.remember(submission, after.case.chain, seq, after.case.version)
+        self.remember_mail(submission, case_id)
         return Receipt(case=after.case, texts=after.texts, events=recorded, seq=seq)
 
     def context(self, submission: Submission, case: Case | None) -> Context:
-        needs, loaded = needs_of(submission, case), self.loaded
-        linked: set[str] = set()
-        known = None
-        if needs.purchases:
-            named = self.named_purchase(submission.command)
-            known = self.purchases.get(named) or loaded.purchases.get(named) if named else None
-            own = case.purchase.reference if case and case.purchase else None
-            linked = loaded.linked.get(own, set()) - {submission.case_id} if own else set()
-        command = submission.command
+        needs, loaded, command = needs_of(submission, case), self.loaded, submission.command
         if isinstance(command, c.Fire) and isinstance(command.data, c.InvestigateData) and command.data.assignee:
             self.decided_people.add(command.data.assignee)
         if isinstance(command, c.Assign) and command.assignee:
             self.decided_people.add(command.assignee)
+        if needs is NOTHING:
+            return Context(
+                policies=loaded.directory.policies, people=loaded.directory.people, next_number=loaded.next_number
+            )
+        named = named_purchase(command) if isinstance(command, c.OpenCase | c.RecordPurchase) else None
+        known = self.purchases.get(named) or loaded.purchases.get(named) if named else None
+        own = case.purchase.reference if case and case.purchase and needs.purchases else None
+        linked = loaded.linked.get(own, set()) - {submission.case_id} if own else set()
         return Context(
             policies=loaded.directory.policies,
             people=loaded.directory.people,
@@ -231,53 +254,43 @@ class Batch:
             known_cases=frozenset(loaded.known_cases),
         )
 
-    @staticmethod
-    def named_purchase(command: c.Command) -> str | None:
-        match command:
-            case c.OpenCase():
-                return command.purchase.reference if command.purchase else command.purchase_reference
-            case c.RecordPurchase():
-                return command.purchase.reference if command.purchase else command.reference
-            case _:
-                return None
-
     def record(
         self, drafts: tuple[Draft, ...], own_chain: str, submission: Submission, actor: Actor
     ) -> tuple[Recorded, ...]:
-        """Seal the drafts into their chains; answers with the own chain's events."""
+        """Seal the drafts into their chains, all or none; answers with the own chain's events."""
         chains = {draft.chain or own_chain for draft in drafts}
         heads = [entry.case.changed_at for chain in chains if (entry := self.entry(case_id_of(chain))) is not None]
         at = max([self.now, *(head + MICROSECOND for head in heads)])  # shared by all events of the command
         circumstances = self.circumstances(submission, actor, at)
-        own: list[Recorded] = []
+        steps: list[tuple[Sealed, Draft, Case]] = []
+        cases: dict[str, Case] = {}
         for draft in drafts:
             chain = draft.chain or own_chain
             entry = self.entry(case_id_of(chain))
-            case = entry.case if entry else None
+            case = cases.get(chain) or (entry.case if entry else None)
             sealed = (
                 seal(draft, circumstances, chain, case.version + 1, case.head, case.state)
                 if case
                 else seal(draft, circumstances, chain, 1, None, None)
             )
-            self.keep(sealed, draft, entry)
-            if chain == own_chain:
-                own.append(sealed.recorded)
-        return tuple(own)
+            cases[chain] = evolve(case, sealed.recorded)
+            steps.append((sealed, draft, cases[chain]))
+        # Only now: an event that cannot be sealed leaves nothing behind of those before it.
+        for sealed, draft, case in steps:
+            self.keep(sealed, draft, case)
+        return tuple(sealed.recorded for sealed, _, _ in steps if sealed.recorded.event.chain == own_chain)
 
-    def keep(self, sealed: Sealed, draft: Draft, entry: Entry | None) -> None:
-        """Gather the rows of one event of a case, and move the case on."""
-        recorded = sealed.recorded
-        case = evolve(entry.case if entry else None, recorded)
+    def keep(self, sealed: Sealed, draft: Draft, case: Case) -> None:
+        """Gather the rows of one event of a case, and move the case on to what it is now."""
+        recorded, entry = sealed.recorded, self.entry(case.id)
         self.keep_rows(sealed, draft, case.id)
         texts = {
             f"{recorded.event.seq}/{field}": value
             for field, value in draft.personal.items()
             if field not in UNCACHED_FIELDS
         }
-        if texts:
-            texts = {**entry.texts, **texts} if entry else texts
-        else:
-            texts = entry.texts if entry else {}
+        known = entry.texts if entry else {}
+        texts = {**known, **texts} if texts else known
         stored = entry.stored_version if entry else 0
         self.replaces.setdefault(case.id, stored)
         self.changed[case.id] = Entry(case=case, texts=texts, stored_version=stored)
@@ -315,12 +328,11 @@ class Batch:
         elif any(remedy.starts_at for remedy in case.remedies):
             self.bookings[case.id] = None
 
-    def remember(self, submission: Submission, case_id: str, seq: int, version: int) -> None:
+    def remember(self, submission: Submission, chain: str, seq: int, version: int) -> None:
         if submission.key is not None:
-            row = (submission.key.fingerprint, case_id, seq, version)
+            row = (submission.key.fingerprint, chain, seq, version)
             self.loaded.keys[submission.key.hash] = row
             self.keys.append((submission.key.hash, *row, at_text(self.now)))
-        self.remember_mail(submission, case_id)
 
     def remember_mail(self, submission: Submission, case_id: str | None) -> None:
         new = [ref for ref in submission.mail_refs if ref not in self.loaded.mail_refs]
@@ -330,9 +342,11 @@ class Batch:
     # People.
 
     def change_person(self, submission: Submission, command: PersonCommand, actor: Actor) -> Receipt:
-        person_id = command.person_id
-        person = self.people.get(person_id) or self.loaded.directory.people.get(person_id)
+        person_id, directory = command.person_id, self.loaded.directory
+        before = person = directory.people.get(person_id)
         drafts = decide_person(person, command, actor, self.now)
+        if isinstance(command, AddPerson) and command.email in self.loaded.known_addresses:
+            raise bad_field("email", "is somebody's already")
         at = max(self.now, person.changed_at + MICROSECOND) if person else self.now
         circumstances = self.circumstances(submission, actor, at)
         chain = person_chain(person_id)
@@ -349,18 +363,21 @@ class Batch:
         if person is None:
             raise NotFound("person")
         self.people[person_id] = person
-        self.note_tokens(command)
+        self.loaded.directory = msgspec.structs.replace(directory, people={**directory.people, person_id: person})
+        self.note_credentials(command, before)
+        self.remember(submission, chain, recorded[0].event.seq if recorded else person.version, person.version)
         return Receipt(person=person, events=tuple(recorded), seq=person.version)
 
-    def note_tokens(self, command: c.Command) -> None:
+    def note_credentials(self, command: PersonCommand, before: Person | None) -> None:
         match command:
+            case AddPerson():
+                self.loaded.known_addresses.add(command.email)
             case CreateToken():
                 self.tokens.append((command.secret_hash, command.token_id, command.person_id))
             case RevokeToken():
                 self.revoked_tokens.append((command.token_id,))
             case DisablePerson():
-                before = self.loaded.directory.people[command.person_id]
-                self.revoked_tokens.extend((token.id,) for token in before.tokens)
+                self.revoked_tokens.extend((token.id,) for token in (before.tokens if before else ()))
 
     # Chains of one event.
 
@@ -399,6 +416,7 @@ class Batch:
         self.loaded.directory = msgspec.structs.replace(
             directory, policies=(*directory.policies, version), policy_head=(seq + 1, sealed.recorded.hash, at)
         )
+        self.remember(submission, POLICY_CHAIN, seq + 1, seq + 1)
         return Receipt(events=(sealed.recorded,), seq=seq + 1)
 
     # Rows.
@@ -421,10 +439,9 @@ class Batch:
             salt, content = sealed.attachment_salt, draft.attachment.content
             self.attachments.append((draft.attachment.id, case_id, seq, salt, content))
 
-    def case_rows(self) -> Iterable[tuple[int, Row]]:
+    def case_rows(self) -> list[tuple[int, Row]]:
         """The version that each changed case replaces (0: none), and its row in the order of CASE_COLUMNS."""
-        for case_id, entry in self.changed.items():
-            yield self.replaces[case_id], case_row(entry.case)
+        return [(self.replaces[case_id], case_row(entry.case)) for case_id, entry in self.changed.items()]
 
     def person_rows(self) -> list[Row]:
         return [(person.id, person.version, canonical(person).decode()) for person in self.people.values()]
@@ -465,7 +482,7 @@ class Batch:
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     """An earlier request with the same key and body did this; its answer is rendered anew from that version."""
 
-    case_id: str
+    chain: str
     seq: int
     version: int
 

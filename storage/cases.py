@@ -28,6 +28,9 @@ CASES, EVENTS, PERSONAL, POSITIONS, ATTACHMENTS = (
 case_search = table("case_search", column("number"), column("words"), column("rowid"))
 
 
+MAX_NUMBER_DIGITS = 16  # longer ones fit no column
+
+
 async def version_of(database: Database, case_id: str) -> int | None:
     row = await database.first(select(CASES.version).where(CASES.id == case_id))
     return row[0] if row else None
@@ -36,7 +39,11 @@ async def version_of(database: Database, case_id: str) -> int | None:
 async def find(database: Database, name: str) -> str | None:
     """The id of a case by its id or by its number, as people say it (C-1042)."""
     number = name.upper().removeprefix("C-")
-    by_number = CASES.number == int(number) if number.isascii() and number.isdigit() and len(number) < 16 else None
+    by_number = (
+        CASES.number == int(number)
+        if number.isascii() and number.isdigit() and len(number) < MAX_NUMBER_DIGITS
+        else None
+    )
     where = CASES.id == name if by_number is None else or_(CASES.id == name, by_number)
     row = await database.first(select(CASES.id).where(where))
     return row[0] if row else None
@@ -64,8 +71,15 @@ async def short_texts(database: Database, chains: Sequence[str]) -> list[tuple[A
 async def events(
     database: Database, case_id: str, *, after: int = 0, until: int | None = None, limit: int | None = None
 ) -> list[tuple[Recorded, str]]:
-    """Events with seq in (after, until], oldest first, each with its body as stored."""
-    query = select(EVENTS.body, EVENTS.hash).where(EVENTS.chain == chain_of(case_id), EVENTS.seq > after)
+    """The case's events with seq in (after, until], oldest first, each with its body as stored."""
+    return await events_of(database, chain_of(case_id), after=after, until=until, limit=limit)
+
+
+async def events_of(
+    database: Database, chain: str, *, after: int = 0, until: int | None = None, limit: int | None = None
+) -> list[tuple[Recorded, str]]:
+    """As `events`, of any chain."""
+    query = select(EVENTS.body, EVENTS.hash).where(EVENTS.chain == chain, EVENTS.seq > after)
     if until is not None:
         query = query.where(EVENTS.seq <= until)
     rows = await database.rows(query.order_by(EVENTS.seq).limit(limit))
@@ -86,22 +100,22 @@ async def texts_of(database: Database, case_id: str) -> dict[str, str]:
 async def at_version(database: Database, case_id: str, version: int) -> tuple[Entry, tuple[Recorded, ...]]:
     """The case as it stood at a version, from its log alone. Raises NotFound."""
     history = tuple(event for event, _ in await events(database, case_id, until=version))
-    return await stood(database, case_id, history)
+    return await stood(database, history), history
 
 
 async def at_moment(database: Database, case_id: str, moment: datetime) -> tuple[Entry, tuple[Recorded, ...]]:
     """The case as it stood at an instant, that instant included. Raises NotFound if it was not open yet."""
     history = tuple(event for event, _ in await events(database, case_id) if event.event.at <= at_text(moment))
-    return await stood(database, case_id, history)
+    return await stood(database, history), history
 
 
-async def stood(database: Database, case_id: str, history: tuple[Recorded, ...]) -> tuple[Entry, tuple[Recorded, ...]]:
+async def stood(database: Database, history: tuple[Recorded, ...]) -> Entry:
     case = replay(history)
     if case is None:
         raise NotFound("case")
-    texts = await short_texts(database, [chain_of(case_id)])
+    texts = await short_texts(database, [case.chain])
     known = {f"{seq}/{field}": value for _, seq, field, value in texts if seq <= case.version}
-    return Entry(case=case, texts=known, stored_version=case.version), history
+    return Entry(case=case, texts=known, stored_version=case.version)
 
 
 async def stored(database: Database, case_id: str) -> tuple[Case, str] | None:
@@ -147,7 +161,7 @@ LAST = "9999"  # after every deadline: cases without one come last
 
 
 async def listing(
-    database: Database, wanted: Filter, sort: Sort, now: datetime, after: Sequence[Any] | None, limit: int
+    database: Database, wanted: Filter, sort: Sort, *, now: datetime, after: Sequence[Any] | None, limit: int
 ) -> list[Listed]:
     """A page of cases: those after `after`, at most `limit`."""
     key, descending = KEYS[sort]
@@ -164,7 +178,8 @@ async def listing(
     texts = await short_texts(database, chains) if chains else []
     entries = entries_of([(row[0],) for row in rows], texts)
     return [
-        Listed(entry=entry, next_deadline=row[1], place=tuple(row[2:])) for entry, row in zip(entries, rows, strict=True)
+        Listed(entry=entry, next_deadline=row[1], place=tuple(row[2:]))
+        for entry, row in zip(entries, rows, strict=True)
     ]
 
 
@@ -205,7 +220,11 @@ def matching(q: str, dialect: str) -> ColumnElement[bool]:
         expression = search.tsquery(q)
         hits = select(case_search.c.number).where(text("words @@ CAST(:q AS tsquery)").bindparams(q=expression))
     number = q.strip().upper().removeprefix("C-")
-    by_number: Any = CASES.number == int(number) if number.isdecimal() and number.isascii() and len(number) < 16 else None
+    by_number: Any = (
+        CASES.number == int(number)
+        if number.isdecimal() and number.isascii() and len(number) < MAX_NUMBER_DIGITS
+        else None
+    )
     if expression is None:
         return by_number if by_number is not None else ~always()
     by_words = CASES.number.in_(hits)
@@ -218,7 +237,7 @@ def beyond(keys: Sequence[Any], after: Sequence[Any], *, descending: bool) -> Co
     place, *places = after
     further = first < place if descending else first > place
     if not rest:
-        return cast(ColumnElement[bool], further)
+        return cast("ColumnElement[bool]", further)
     return or_(further, and_(first == place, beyond(rest, places, descending=descending)))
 
 

@@ -29,7 +29,7 @@ def utc_now() -> datetime:
 
 
 class BadDatabaseUrl(ValueError):
-    """Neither sqlite:///path nor postgresql://…"""
+    """Neither sqlite:///path nor postgresql://host/name."""
 
 
 def open_database(url: str) -> "Database":
@@ -97,7 +97,9 @@ class SqliteDatabase(Database):
         # Its own connection: a long reading must not be seen by the short ones.
         connection = connect(self.path)
         try:
-            with create_engine("sqlite://", creator=lambda: connection, module=driver, poolclass=StaticPool).connect() as c:
+            with create_engine(
+                "sqlite://", creator=lambda: connection, module=driver, poolclass=StaticPool
+            ).connect() as c:
                 for row in c.execution_options(yield_per=STREAM_SIZE).execute(statement):
                     yield row
         finally:

@@ -5,7 +5,7 @@ Each text is written as the database itself prints it, so that what installs a d
 what stands under that name, if anything does: on a new database the first migration has installed today's already.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from sqlalchemy import Connection
@@ -25,7 +25,25 @@ class Defence(NamedTuple):
 # Rows of these are history: there may be more, never others. (Personal texts may be erased, but not reworded.)
 APPEND_ONLY = ("events", "positions", "lifecycle_edges", "policies")
 
-OPENED = CaseState.OPENED.value
+# What has to be true of a new row of events, on both databases.
+EVENT_RULES = {
+    "only_cases_have_states": "(substr(NEW.chain, 1, 5) = 'case:') = (NEW.state_after <> '')",
+    "a_case_begins_opened": f"""
+        substr(NEW.chain, 1, 5) <> 'case:'
+        OR (NEW.type = 'opened') = (NEW.seq = 1) AND (NEW.seq > 1 OR NEW.state_after = '{CaseState.OPENED.value}')
+    """,
+    "only_a_trigger_changes_the_state": """
+        NEW.seq = 1 AND NEW.trigger IS NULL
+        OR NEW.seq > 1 AND (NEW.trigger IS NOT NULL OR NEW.state_before = NEW.state_after)
+    """,
+    "edge_is_of_the_lifecycle": """
+        NEW.trigger IS NULL OR EXISTS (
+            SELECT 1 FROM {schema}.lifecycle_edges AS edge
+            WHERE edge.lifecycle = NEW.lifecycle AND edge.trigger = NEW.trigger
+                AND edge.source = NEW.state_before AND edge.target = NEW.state_after
+        )
+    """,
+}
 
 
 def install(connection: Connection) -> None:
@@ -52,22 +70,77 @@ def schema_of(connection: Connection) -> str:
 # one without recursive triggers deletes unseen what it replaces. So an insert that would replace is refused as such.
 
 
-def refuse(table: str, moment: str, name: str, unless: str | None = None) -> Defence:
-    condition = "" if unless is None else f" WHEN ({unless}) IS NOT TRUE"
+def refuse(table: str, moment: str, name: str) -> Defence:
     return Defence(
-        table,
-        name,
-        f"CREATE TRIGGER {name} BEFORE {moment} ON {table}{condition}\nBEGIN SELECT RAISE(ABORT, '{name}'); END",
+        table, name, f"CREATE TRIGGER {name} BEFORE {moment} ON {table}\nBEGIN SELECT RAISE(ABORT, '{name}'); END"
     )
 
 
-def refuse_replacement(table: str, *keys: tuple[str, ...]) -> Defence:
-    taken = " OR ".join(
-        f"EXISTS (SELECT 1 FROM {table} WHERE {' AND '.join(f'{column} = NEW.{column}' for column in key)})"
-        for key in keys
-    )
-    return refuse(table, "INSERT", f"{table}_are_never_replaced", unless=f"NOT ({taken})")
+def check(table: str, name: str, rules: Mapping[str, str]) -> Defence:
+    """A row that breaks one of the rules is refused in its name."""
+    cases = "\n".join(f"WHEN ({rule}) IS NOT TRUE THEN RAISE(ABORT, '{broken}')" for broken, rule in rules.items())
+    text = f"CREATE TRIGGER {name} BEFORE INSERT ON {table}\nBEGIN SELECT CASE\n{cases}\nEND; END"
+    return Defence(table, name, text)
 
+
+def nothing_replaced(table: str, *keys: tuple[str, ...]) -> dict[str, str]:
+    alike = (" AND ".join(f"{column} = NEW.{column}" for column in key) for key in keys)
+    return {
+        f"{table}_are_never_replaced": " AND ".join(
+            f"NOT EXISTS (SELECT 1 FROM {table} WHERE {one})"  # noqa: S608 - names of ours
+            for one in alike
+        )
+    }
+
+
+SQLITE_EVENT_RULES = {
+    **nothing_replaced("events", ("id",), ("chain", "seq")),
+    # As a check it would be called by every tool that vacuums or loads a dump, and those do not have the function.
+    "hash_is_of_the_body": "NEW.hash = casework_leaf_hash(NEW.body)",
+    "body_is_within_its_limit": f"length(CAST(NEW.body AS BLOB)) <= {MAX_BYTES}",
+    "columns_agree_with_the_body": f"""
+        json_array(
+            NEW.chain, NEW.seq, coalesce(NEW.prev_hash, '{ZEROS}'), NEW.type, nullif(NEW.state_before, ''),
+            nullif(NEW.state_after, ''), NEW.trigger, NEW.lifecycle, NEW.at
+        ) = json_extract(
+            NEW.body, '$.chain', '$.seq', '$.prev', '$.type', '$.state_before',
+            '$.state_after', '$.trigger', '$.lifecycle', '$.at'
+        )
+        AND json_type(NEW.body, '$.state_before') IS NOT NULL
+        AND json_type(NEW.body, '$.state_after') IS NOT NULL
+        AND (json_type(NEW.body, '$.trigger') IS NULL) = (NEW.trigger IS NULL)
+    """,
+    "event_follows_its_predecessor": """
+        NEW.seq = 1 AND NEW.prev_seq IS NULL AND NEW.prev_hash IS NULL AND NEW.state_before IS NULL
+        OR NEW.seq > 1 AND NEW.prev_seq = NEW.seq - 1 AND EXISTS (
+            SELECT 1 FROM events
+            WHERE chain = NEW.chain AND seq = NEW.prev_seq AND hash = NEW.prev_hash AND state_after = NEW.state_before
+        )
+    """,
+    **{name: rule.replace("{schema}.", "") for name, rule in EVENT_RULES.items()},
+}
+
+# By the name of the trigger: its table, and the rules for each new row.
+SQLITE_CHECKS: dict[str, tuple[str, dict[str, str]]] = {
+    "every_event_is_checked": ("events", SQLITE_EVENT_RULES),
+    "every_position_is_checked": (
+        "positions",
+        {
+            **nothing_replaced("positions", ("position",), ("event_id",)),
+            # An id below 1 would be taken for one that is yet to be given, and then block every later insert.
+            "positions_leave_no_gap": """
+                NEW.position = (SELECT coalesce(max(position), 0) + 1 FROM positions)
+                AND NEW.event_id > 0 AND EXISTS (SELECT 1 FROM events WHERE id = NEW.event_id)
+            """,
+        },
+    ),
+    "every_edge_is_checked": (
+        "lifecycle_edges",
+        nothing_replaced("lifecycle_edges", ("lifecycle", '"trigger"', "source")),
+    ),
+    "every_policy_is_checked": ("policies", nothing_replaced("policies", ("version",))),
+    "every_personal_text_is_checked": ("personal", nothing_replaced("personal", ("chain", "seq", "field"))),
+}
 
 SQLITE_TRIGGERS = (
     *(
@@ -75,82 +148,8 @@ SQLITE_TRIGGERS = (
         for table in APPEND_ONLY
         for moment, done in (("UPDATE", "changed"), ("DELETE", "deleted"))
     ),
-    refuse_replacement("events", ("id",), ("chain", "seq")),
-    refuse_replacement("positions", ("position",), ("event_id",)),
-    refuse_replacement("lifecycle_edges", ("lifecycle", '"trigger"', "source")),
-    refuse_replacement("policies", ("version",)),
     refuse("personal", "UPDATE", "personal_are_never_changed"),
-    refuse_replacement("personal", ("chain", "seq", "field")),
-    # As a check it would be called by every tool that vacuums or loads a dump, and those do not have the function.
-    refuse("events", "INSERT", "hash_is_of_the_body", unless="NEW.hash = casework_leaf_hash(NEW.body)"),
-    refuse(
-        "events", "INSERT", "body_is_within_its_limit", unless=f"length(CAST(NEW.body AS BLOB)) <= {MAX_BYTES}"
-    ),
-    refuse(
-        "events",
-        "INSERT",
-        "columns_agree_with_the_body",
-        unless=f"""
-    json_array(
-        NEW.chain, NEW.seq, coalesce(NEW.prev_hash, '{ZEROS}'), NEW.type, nullif(NEW.state_before, ''),
-        nullif(NEW.state_after, ''), NEW."trigger", NEW.lifecycle, NEW.at
-    ) = json_extract(
-        NEW.body, '$.chain', '$.seq', '$.prev', '$.type', '$.state_before',
-        '$.state_after', '$.trigger', '$.lifecycle', '$.at'
-    )
-    AND json_type(NEW.body, '$.state_before') IS NOT NULL
-    AND json_type(NEW.body, '$.state_after') IS NOT NULL
-    AND (json_type(NEW.body, '$.trigger') IS NULL) = (NEW."trigger" IS NULL)
-""",
-    ),
-    refuse(
-        "events",
-        "INSERT",
-        "event_follows_its_predecessor",
-        unless="""
-    NEW.seq = 1 AND NEW.prev_seq IS NULL AND NEW.prev_hash IS NULL AND NEW.state_before IS NULL
-    OR NEW.seq > 1 AND NEW.prev_seq = NEW.seq - 1 AND EXISTS (
-        SELECT 1 FROM events
-        WHERE chain = NEW.chain AND seq = NEW.prev_seq AND hash = NEW.prev_hash AND state_after = NEW.state_before
-    )
-""",
-    ),
-    refuse(
-        "events",
-        "INSERT",
-        "only_cases_have_states",
-        unless="(NEW.chain GLOB 'case:*') = (NEW.state_after <> '')",
-    ),
-    refuse(
-        "events",
-        "INSERT",
-        "a_case_begins_opened",
-        unless=f"""
-    NEW.chain NOT GLOB 'case:*'
-    OR (NEW.type = 'opened') = (NEW.seq = 1) AND (NEW.seq > 1 OR NEW.state_after = '{OPENED}')
-""",
-    ),
-    refuse(
-        "events",
-        "INSERT",
-        "only_a_trigger_changes_the_state",
-        unless="""
-    NEW.seq = 1 AND NEW."trigger" IS NULL
-    OR NEW.seq > 1 AND (NEW."trigger" IS NOT NULL OR NEW.state_before = NEW.state_after)
-""",
-    ),
-    refuse(
-        "events",
-        "INSERT",
-        "edge_is_of_the_lifecycle",
-        unless="""
-    NEW."trigger" IS NULL OR EXISTS (
-        SELECT 1 FROM lifecycle_edges
-        WHERE lifecycle = NEW.lifecycle AND "trigger" = NEW."trigger"
-            AND source = NEW.state_before AND target = NEW.state_after
-    )
-""",
-    ),
+    *(check(table, name, rules) for name, (table, rules) in SQLITE_CHECKS.items()),
     Defence(
         "events",
         "events_take_their_position",
@@ -160,20 +159,10 @@ BEGIN
     VALUES ((SELECT coalesce(max(position), 0) + 1 FROM positions), NEW.id);
 END""",
     ),
-    # An id below 1 would be taken for one that is yet to be given, and then block every later insert.
-    refuse(
-        "positions",
-        "INSERT",
-        "positions_leave_no_gap",
-        unless="""
-    NEW.position = (SELECT coalesce(max(position), 0) + 1 FROM positions)
-    AND NEW.event_id > 0 AND EXISTS (SELECT 1 FROM events WHERE id = NEW.event_id)
-""",
-    ),
 )
 
 
-# PostgreSQL. Checks are bound when they are made: neither another search path nor a disabled trigger changes them.
+# PostgreSQL. Constraints hold by themselves; what they cannot say, one function says that parses the body once.
 
 POSTGRESQL_CHECKS = (
     Defence(
@@ -181,30 +170,7 @@ POSTGRESQL_CHECKS = (
         "hash_is_of_the_body",
         r"CHECK (hash = encode(sha256('\x00'::bytea || convert_to(body, 'UTF8'::name)), 'hex'::text))",
     ),
-    Defence("events", "body_is_within_its_limit", f"CHECK (octet_length(body) <= {MAX_BYTES})"),
-    Defence(
-        "events",
-        "columns_agree_with_the_body",
-        "CHECK (body::jsonb @> jsonb_build_object("
-        "'chain', chain, 'seq', seq, 'prev', COALESCE(prev_hash, repeat('0'::text, 64)), 'type', type,"
-        " 'state_before', NULLIF(state_before, ''::text), 'state_after', NULLIF(state_after, ''::text),"
-        " 'lifecycle', lifecycle, 'at', at)"
-        " AND NOT (body::jsonb -> 'trigger'::text) IS DISTINCT FROM to_jsonb(trigger))",
-    ),
-    Defence("events", "only_cases_have_states", "CHECK (starts_with(chain, 'case:'::text) = (state_after <> ''::text))"),
-    Defence(
-        "events",
-        "a_case_begins_opened",
-        "CHECK (NOT starts_with(chain, 'case:'::text)"
-        f" OR (type = 'opened'::text) = (seq = 1) AND (seq > 1 OR state_after = '{OPENED}'::text))",
-    ),
-    Defence(
-        "events",
-        "only_a_trigger_changes_the_state",
-        "CHECK (seq = 1 AND trigger IS NULL OR seq > 1 AND (trigger IS NOT NULL OR state_before = state_after))",
-    ),
 )
-
 
 # The checks that `storage.tables` declares, as PostgreSQL prints them.
 POSTGRESQL_DECLARED_CHECKS = (
@@ -222,75 +188,97 @@ POSTGRESQL_DECLARED_CHECKS = (
     Defence("desk", "one_desk_per_database", "CHECK (id = 1)"),
 )
 
-# Tables are named with their schema: a temporary table of the same name would otherwise come first.
-POSTGRESQL_FUNCTIONS = {
-    "casework_refuse": """CREATE OR REPLACE FUNCTION {schema}.casework_refuse()
- RETURNS trigger
+POSTGRESQL_EVENT_RULES = {
+    "body_is_within_its_limit": f"octet_length(NEW.body) <= {MAX_BYTES}",
+    "columns_agree_with_the_body": f"""
+        said ->> 'chain' = NEW.chain
+        AND said -> 'seq' = to_jsonb(NEW.seq)
+        AND said ->> 'prev' = coalesce(NEW.prev_hash, '{ZEROS}')
+        AND said ->> 'type' = NEW.type
+        AND said -> 'state_before' = coalesce(to_jsonb(nullif(NEW.state_before, '')), 'null')
+        AND said -> 'state_after' = coalesce(to_jsonb(nullif(NEW.state_after, '')), 'null')
+        AND said -> 'trigger' IS NOT DISTINCT FROM to_jsonb(NEW.trigger)
+        AND said ->> 'lifecycle' = NEW.lifecycle
+        AND said ->> 'at' = NEW.at
+    """,
+    **EVENT_RULES,
+}
+
+
+def function(signature: str, returns: str, body: str) -> tuple[str, str]:
+    """Neither the caller's search path nor their temporary tables change what it means."""
+    return (
+        signature.partition("(")[0],
+        f"""CREATE OR REPLACE FUNCTION {{schema}}.{signature}
+ RETURNS {returns}
  LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-BEGIN
+{body}
+$function$
+""",
+    )
+
+
+def event_check(rules: Mapping[str, str]) -> tuple[str, str]:
+    judgements = "".join(
+        f"    IF ({rule}) IS NOT TRUE THEN\n"
+        f"        RAISE EXCEPTION '{name}' USING ERRCODE = 'check_violation';\n"
+        f"    END IF;\n"
+        for name, rule in rules.items()
+    )
+    body = f"DECLARE\n    said jsonb := NEW.body::jsonb;\nBEGIN\n{judgements}    RETURN NEW;\nEND"
+    return function("casework_check_event()", "trigger", body)
+
+
+POSTGRESQL_FUNCTIONS = dict(
+    (
+        event_check(POSTGRESQL_EVENT_RULES),
+        function(
+            "casework_refuse()",
+            "trigger",
+            """BEGIN
     RAISE EXCEPTION '%', TG_NAME USING ERRCODE = 'restrict_violation';
-END
-$function$
-""",
-    "casework_check_edge": """CREATE OR REPLACE FUNCTION {schema}.casework_check_edge()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$
-BEGIN
-    PERFORM FROM {schema}.lifecycle_edges AS edge
-    WHERE edge.lifecycle = NEW.lifecycle AND edge.trigger = NEW.trigger
-        AND edge.source = NEW.state_before AND edge.target = NEW.state_after;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION '%', TG_NAME USING ERRCODE = 'check_violation';
-    END IF;
-    RETURN NEW;
-END
-$function$
-""",
-    "casework_await_positions": """CREATE OR REPLACE FUNCTION {schema}.casework_await_positions()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$
-BEGIN
+END""",
+        ),
+        function(
+            "casework_await_positions()",
+            "trigger",
+            """BEGIN
     INSERT INTO {schema}.pending_events (event_id) SELECT id FROM inserted;
     RETURN NULL;
-END
-$function$
-""",
-    # Positions are unique, so a batch has no gap if it spans as many as it has and begins where the last one ended.
-    "casework_check_positions": """CREATE OR REPLACE FUNCTION {schema}.casework_check_positions()
- RETURNS trigger
- LANGUAGE plpgsql
-AS $function$
-DECLARE
+END""",
+        ),
+        # Positions are unique: many of them leave no gap if they span no more, and begin where the last ones ended.
+        function(
+            "casework_check_positions()",
+            "trigger",
+            """DECLARE
     first bigint;
     last bigint;
-    size bigint;
+    many bigint;
 BEGIN
-    SELECT min(position), max(position), count(*) INTO first, last, size FROM inserted;
-    IF first < 1 OR last - first + 1 <> size
+    SELECT min(position), max(position), count(*) INTO first, last, many FROM inserted;
+    IF first < 1 OR last - first + 1 <> many
         OR first > 1 AND NOT EXISTS (SELECT FROM {schema}.positions WHERE position = first - 1)
     THEN
         RAISE EXCEPTION '%', TG_NAME USING ERRCODE = 'check_violation';
     END IF;
     RETURN NULL;
-END
-$function$
-""",
-    # A statement that writes on a condition asks this at its end, so that all of it happens or nothing.
-    "casework_confirm": """CREATE OR REPLACE FUNCTION {schema}.casework_confirm(agreed boolean)
- RETURNS void
- LANGUAGE plpgsql
-AS $function$
-BEGIN
+END""",
+        ),
+        # A statement that writes on a condition asks this at its end, so that all of it happens or nothing.
+        function(
+            "casework_confirm(agreed boolean)",
+            "void",
+            """BEGIN
     IF agreed IS NOT TRUE THEN
         RAISE EXCEPTION 'the desk has changed' USING ERRCODE = 'CW001';
     END IF;
-END
-$function$
-""",
-}
+END""",
+        ),
+    )
+)
 
 
 def postgresql_functions(schema: str) -> Iterator[Defence]:
@@ -298,43 +286,31 @@ def postgresql_functions(schema: str) -> Iterator[Defence]:
         yield Defence(schema, name, text.replace("{schema}", schema))
 
 
-def refuse_with_function(table: str, moment: str, name: str, each: str = "ROW") -> Defence:
-    return Defence(
-        table,
-        name,
-        f"CREATE TRIGGER {name} BEFORE {moment} ON {table} FOR EACH {each} EXECUTE FUNCTION casework_refuse()",
-    )
+def execute(name: str, moment: str, table: str, each: str, function: str) -> Defence:
+    text = f"CREATE TRIGGER {name} {moment} ON {table} {each} EXECUTE FUNCTION {function}()"
+    return Defence(table, name, text)
 
+
+EACH_ROW, AT_ONCE, ALL_NEW = (
+    "FOR EACH ROW",
+    "FOR EACH STATEMENT",
+    "REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT",
+)
 
 POSTGRESQL_TRIGGERS = (
     *(
-        refuse_with_function(table, moment, f"{table}_are_never_{done}", each)
+        execute(f"{table}_are_never_{done}", f"BEFORE {moment}", table, each, "casework_refuse")
         for table in APPEND_ONLY
         for moment, done, each in (
-            ("UPDATE", "changed", "ROW"),
-            ("DELETE", "deleted", "ROW"),
-            ("TRUNCATE", "truncated", "STATEMENT"),
+            ("UPDATE", "changed", EACH_ROW),
+            ("DELETE", "deleted", EACH_ROW),
+            ("TRUNCATE", "truncated", AT_ONCE),
         )
     ),
-    refuse_with_function("personal", "UPDATE", "personal_are_never_changed"),
-    Defence(
-        "events",
-        "edge_is_of_the_lifecycle",
-        "CREATE TRIGGER edge_is_of_the_lifecycle BEFORE INSERT ON events FOR EACH ROW"
-        " WHEN (new.trigger IS NOT NULL) EXECUTE FUNCTION casework_check_edge()",
-    ),
-    Defence(
-        "events",
-        "events_await_their_position",
-        "CREATE TRIGGER events_await_their_position AFTER INSERT ON events"
-        " REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION casework_await_positions()",
-    ),
-    Defence(
-        "positions",
-        "positions_leave_no_gap",
-        "CREATE TRIGGER positions_leave_no_gap AFTER INSERT ON positions"
-        " REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT EXECUTE FUNCTION casework_check_positions()",
-    ),
+    execute("personal_are_never_changed", "BEFORE UPDATE", "personal", EACH_ROW, "casework_refuse"),
+    execute("every_event_is_checked", "BEFORE INSERT", "events", EACH_ROW, "casework_check_event"),
+    execute("events_await_their_position", "AFTER INSERT", "events", ALL_NEW, "casework_await_positions"),
+    execute("positions_leave_no_gap", "AFTER INSERT", "positions", ALL_NEW, "casework_check_positions"),
 )
 
 # What the service does to each table, besides reading it. It needs no more, and never TRUNCATE or DDL.

@@ -65,7 +65,10 @@ def create_or_update(connection: Connection, timezone: str, now: datetime) -> No
     known = text("SELECT 1 FROM lifecycle_edges WHERE lifecycle = :lifecycle")
     if connection.execute(known, {"lifecycle": LIFECYCLE}).first() is None:
         connection.execute(
-            text("INSERT INTO lifecycle_edges (lifecycle, trigger, source, target) VALUES (:l, :trigger, :source, :target)"),
+            text(
+                "INSERT INTO lifecycle_edges (lifecycle, trigger, source, target)"
+                " VALUES (:l, :trigger, :source, :target)"
+            ),
             [
                 {"l": LIFECYCLE, "trigger": row.trigger.value, "source": row.source.value, "target": row.target.value}
                 for row in LOGGED_TABLE
@@ -79,8 +82,10 @@ def append(connection: Connection, circumstances: Circumstances, chain: str, dra
     last = connection.execute(
         text("SELECT seq, hash FROM events WHERE chain = :chain ORDER BY seq DESC LIMIT 1"), {"chain": chain}
     ).first()
-    sealed = seal(draft, circumstances, chain, last.seq + 1, last.hash, "") if last else seal(
-        draft, circumstances, chain, 1, None, None
+    sealed = (
+        seal(draft, circumstances, chain, last.seq + 1, last.hash, "")
+        if last
+        else seal(draft, circumstances, chain, 1, None, None)
     )
     names, marks = ", ".join(f'"{one}"' for one in EVENT_COLUMNS), ", ".join(f":{one}" for one in EVENT_COLUMNS)
     connection.execute(

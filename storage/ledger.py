@@ -3,17 +3,22 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from datetime import timedelta
 
 import structlog
 
 from storage.batch import Repeat
-from storage.submissions import Receipt, Submission, Unavailable
+from storage.submissions import OutcomeUnknown, OutOfReach, Receipt, Submission, Unavailable
 from storage.writer import Answer, Writer
 from workflow.errors import CaseworkError
 
 log = structlog.get_logger()
 
 MAX_BATCH = 64
+
+# How long a repeated request gets its first answer, and how often what is older is forgotten.
+KEY_LIFETIME = timedelta(days=7)
+FORGETTING_SECONDS = 3600.0
 
 
 class KeyInFlight(CaseworkError):
@@ -36,6 +41,7 @@ class Ledger:
         self.keys_in_flight: set[str] = set()
         self.wake = asyncio.Event()
         self.closing = False
+        self.forget_at = 0.0
         self.task: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -67,30 +73,45 @@ class Ledger:
             future.add_done_callback(lambda _: self.keys_in_flight.discard(key))
         self.waiting.append((submission, future))
         self.wake.set()
-        # The command goes on even if its caller goes away.
-        return await asyncio.shield(future)
+        # A caller that goes away takes only its answer along: the command is carried out all the same.
+        return await future
 
     async def run(self) -> None:
         while True:
             if not self.waiting:
                 if self.closing:
                     return
-                self.wake.clear()
-                await self.wake.wait()
+                await self.idle()
                 continue
             group = [self.waiting.popleft() for _ in range(min(len(self.waiting), MAX_BATCH))]
             answers = await self.commit([submission for submission, _ in group])
-            for (_, future), answer in zip(group, answers, strict=True):
+            for (submission, future), answer in zip(group, answers, strict=True):
+                if isinstance(answer, Exception) and not isinstance(answer, CaseworkError):
+                    log.error("command_failed", command=type(submission.command).__name__, exc_info=answer)
                 settle(future, answer)
+
+    async def idle(self) -> None:
+        """Wait for a command, and do the housekeeping meanwhile."""
+        self.wake.clear()
+        loop = asyncio.get_running_loop()
+        if loop.time() >= self.forget_at:
+            self.forget_at = loop.time() + FORGETTING_SECONDS
+            loop.call_at(self.forget_at, self.wake.set)
+            try:
+                await self.writer.forget_keys(KEY_LIFETIME)
+            except Exception as failure:  # noqa: BLE001 - tried again in an hour; commands must not wait for it
+                log.warning("old_keys_kept", failure=type(failure).__name__)
+            return
+        await self.wake.wait()
 
     async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
         """Together if possible; if the batch fails, one by one, so that only the culprit fails."""
         try:
             return await self.writer.commit(submissions)
+        except (OutOfReach, OutcomeUnknown) as failure:
+            return [failure for _ in submissions]  # nor would it be another for each alone
         except Exception as failure:  # noqa: BLE001 - every waiting caller gets an answer
             if len(submissions) == 1:
-                if not isinstance(failure, CaseworkError):
-                    log.exception("command_failed", command=type(submissions[0].command).__name__)
                 return [failure]
             log.warning("batch_failed", size=len(submissions), failure=type(failure).__name__)
         return [answer for one in submissions for answer in await self.commit([one])]

@@ -1,6 +1,7 @@
 """Questions about people, tokens and policies."""
 
 import hashlib
+from collections.abc import Iterable
 
 import msgspec
 from sqlalchemy import select, text
@@ -33,18 +34,26 @@ async def by_email(database: Database, email: str) -> Person | None:
     return next((people[chain] for (chain,) in await database.rows(address) if chain in people), None)
 
 
+async def one(database: Database, person_id: str) -> Person | None:
+    row = await database.first(select(PEOPLE.body).where(PEOPLE.id == person_id))
+    return person_decoder.decode(row[0]) if row else None
+
+
 async def everybody(database: Database) -> list[Person]:
     return [person_decoder.decode(body) for (body,) in await database.rows(select(PEOPLE.body))]
 
 
 async def names(database: Database) -> dict[str, dict[str, str]]:
     """Name and address of everybody, by person id."""
-    query = select(PERSONAL.chain, PERSONAL.field, PERSONAL.value).where(
-        PERSONAL.chain.startswith(person_chain(""))
-    )
+    return await names_of(database, await everybody(database))
+
+
+async def names_of(database: Database, people: Iterable[Person]) -> dict[str, dict[str, str]]:
+    ids = {person.chain: person.id for person in people}
+    query = select(PERSONAL.chain, PERSONAL.field, PERSONAL.value).where(PERSONAL.chain.in_(list(ids)))
     found: dict[str, dict[str, str]] = {}
     for chain, field, value in await database.rows(query):
-        found.setdefault(chain.removeprefix(person_chain("")), {})[field] = value
+        found.setdefault(ids[chain], {})[field] = value
     return found
 
 

@@ -8,28 +8,33 @@ key, purchases, cases, people.
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import msgspec
 
 from storage import search
-from storage.batch import CASE_COLUMNS, Batch, Loaded, Repeat, needs_of
+from storage.batch import CASE_COLUMNS, KEY_LIFE, KNOWN_ADDRESS, Batch, Loaded, Repeat, needs_of
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
 from storage.sealing import EVENT_COLUMNS
 from storage.sqlite_writer import slot_of
-from storage.submissions import OutcomeUnknown, Receipt, Row, Submission, Unavailable
+from storage.submissions import OutcomeUnknown, OutOfReach, Receipt, Row, Submission, Unavailable
 from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
 from workflow.commands import OpenCase
 from workflow.desk import AddPolicy
 from workflow.errors import CaseworkError
 from workflow.events import at_text
-from workflow.people import PersonCommand
+from workflow.people import AddPerson, PersonCommand
 
 LOCK_TIMEOUT = "2s"
+IDLE_TIMEOUT = "10s"  # a process that was cut off in the middle must not keep its locks
+COMMAND_SECONDS = 10.0  # a connection that is silent for longer is given up
+CONNECT_SECONDS = 3.0
 ATTEMPTS = 8
+PATIENCE_SECONDS = 5.0  # others are waiting for this command to end
 
 # Raised by casework_confirm: something that the batch rests on is not as it was.
 DESK_HAS_CHANGED = "CW001"
@@ -40,7 +45,7 @@ EVENT_TYPES = (TEXT, INT, INT, *(TEXT,) * 9)
 CASE_TYPES = (TEXT, BIGINT, TEXT, INT, TEXT, TEXT, TEXT, TEXT, BOOL, TEXT, TEXT, TEXT, TEXT, TEXT)
 PERSONAL_COLUMNS, PERSONAL_TYPES = ("chain", "seq", "field", "salt", "value"), (TEXT, INT, TEXT, BYTES, TEXT)
 OUTBOX_COLUMNS, OUTBOX_TYPES = ("chain", "seq", "kind", "at"), (TEXT, INT, TEXT, TEXT)
-KEY_COLUMNS = ("key", "fingerprint", "case_id", "seq", "version", "at")
+KEY_COLUMNS = ("key", "fingerprint", "chain", "seq", "version", "at")
 KEY_TYPES = (TEXT, TEXT, TEXT, INT, INT, TEXT)
 
 
@@ -113,12 +118,11 @@ INSERT_TOKENS = build_insert("tokens", ("hash", "id", "person_id"), (TEXT, TEXT,
 DELETE_TOKENS = "DELETE FROM tokens WHERE id = ANY($1::text[])"
 INSERT_POLICIES = build_insert("policies", ("version", "body"), (INT, TEXT))
 INSERT_PEOPLE = build_insert("people", ("id", "version", "body"), (TEXT, INT, TEXT), replacing("id", "version", "body"))
-INSERT_PURCHASES = build_insert(
-    "purchases",
-    ("reference", "currency", "paid", "refunded", "reserved", "body"),
-    (TEXT, TEXT, BIGINT, BIGINT, BIGINT, TEXT),
-    replacing("reference", "currency", "paid", "refunded", "reserved", "body"),
-)
+PURCHASE_COLUMNS = ("reference", "currency", "paid", "refunded", "reserved", "body")
+PURCHASE_TYPES = (TEXT, TEXT, BIGINT, BIGINT, BIGINT, TEXT)
+# What is new to this batch may be new to another one too; what it has locked is replaced.
+INSERT_PURCHASES = build_insert("purchases", PURCHASE_COLUMNS, PURCHASE_TYPES)
+REPLACE_PURCHASES = build_insert("purchases", PURCHASE_COLUMNS, PURCHASE_TYPES, replacing(*PURCHASE_COLUMNS))
 INSERT_BOOKINGS = build_insert(
     "consultations",
     ("case_id", "host", "starts_at", "ends_at"),
@@ -136,6 +140,13 @@ ADD_WORDS = (
     " WHERE number = u.n AND pg_column_size(case_search.words) < 400000"
 )
 
+# A process of the server may go on though nobody hears it any more. Another ledger may have its number by now: that one
+# copes with it as we do.
+END_SESSION = """
+    SELECT coalesce(bool_and(pg_terminate_backend(pid, 2000)), true) FROM pg_stat_activity
+    WHERE pid = $1 AND pid <> pg_backend_pid() AND application_name = 'casework ledger'
+"""
+
 
 def columns_of(rows: Sequence[Row], width: int) -> list[Sequence[Any]]:
     return [*map(list, zip(*rows, strict=True))] if rows else [[] for _ in range(width)]
@@ -148,6 +159,7 @@ class PostgresWriter:
         self.cache = Cache()
         self.known_directory: Directory | None = None
         self.connection: asyncpg.Connection[Any] | None = None
+        self.session = 0  # the connection's process on the server
 
     async def open(self) -> None:
         await self.connected()
@@ -157,21 +169,35 @@ class PostgresWriter:
             await self.connection.close()
 
     async def connected(self) -> "asyncpg.Connection[Any]":
-        if self.connection is None or self.connection.is_closed():
-            try:
-                self.connection = await asyncpg.connect(
-                    self.url,
-                    timeout=5,
-                    server_settings={
-                        "application_name": "casework ledger",
-                        "lock_timeout": LOCK_TIMEOUT,
-                        "synchronous_commit": "on",
-                        "jit": "off",
-                    },
-                )
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as failure:
-                raise Unavailable(str(failure)) from failure
-        return self.connection
+        """The ledger's only connection. A new one comes after the end of the one before: what is not written then,
+        never will be. Raises OutOfReach.
+        """
+        if self.connection is not None and not self.connection.is_closed():
+            return self.connection
+        try:
+            connection = await asyncpg.connect(
+                self.url,
+                timeout=CONNECT_SECONDS,
+                command_timeout=COMMAND_SECONDS,
+                server_settings={
+                    "application_name": "casework ledger",
+                    "lock_timeout": LOCK_TIMEOUT,
+                    "idle_in_transaction_session_timeout": IDLE_TIMEOUT,
+                    "synchronous_commit": "on",
+                    "jit": "off",
+                },
+            )
+            if not await connection.fetchval(END_SESSION, self.session):
+                connection.terminate()
+                raise OutOfReach("the session before goes on")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+            raise OutOfReach(str(failure)) from failure
+        self.connection, self.session = connection, connection.get_server_pid()
+        return connection
+
+    def hang_up(self) -> None:
+        if self.connection is not None:
+            self.connection.terminate()
 
     async def directory(self) -> Directory:
         """Read anew: another process may have changed it."""
@@ -180,25 +206,33 @@ class PostgresWriter:
 
     async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
         answers = await self.commit_optimistically(submissions)
+        out_of_reach: Answer | None = None
         for index, submission in enumerate(submissions):
             if index not in answers:
-                answers[index] = await self.commit_carefully(submission)
+                answers[index] = out_of_reach or await self.commit_carefully(submission)
+                if isinstance(answers[index], OutOfReach):
+                    out_of_reach = answers[index]  # for the rest too: they need not wait for it one by one
         return [answers[index] for index in range(len(submissions))]
+
+    async def forget_keys(self, lifetime: timedelta) -> None:
+        connection = await self.connected()
+        await connection.execute("DELETE FROM idempotency WHERE at < $1", at_text(self.clock() - lifetime))
 
     # The common case.
 
     async def commit_optimistically(self, submissions: Sequence[Submission]) -> dict[int, Answer]:
         """The answers that could be given; whatever is missing has left no trace."""
         connection = await self.connected()
-        if self.known_directory is None:
-            self.known_directory = await self.load_directory(connection)
-        loaded = Loaded(directory=self.known_directory)
         try:
+            if self.known_directory is None:
+                self.known_directory = await self.load_directory(connection)
+            loaded = Loaded(directory=self.known_directory)
             await self.load_entries(connection, loaded, [one.case_id for one in submissions if one.case_id], lock=False)
             opening = sum(isinstance(one.command, OpenCase) for one in submissions)
             numbers = await self.numbers(connection, opening)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
-            raise Unavailable(str(failure)) from failure
+        except LOST:
+            self.hang_up()
+            return {}
         batch = Batch(loaded, self.clock())
         answers: dict[int, Answer] = {}
         for index, submission in enumerate(submissions):
@@ -215,19 +249,18 @@ class PostgresWriter:
             return {}
         try:
             await self.write(connection, batch)
-        except (asyncpg.IntegrityConstraintViolationError, asyncpg.RaiseError) as conflict:
-            self.distrust(batch)
-            if isinstance(conflict, asyncpg.RaiseError) and conflict.sqlstate != DESK_HAS_CHANGED:
-                raise
-            return {}
-        except TRANSIENT:
-            self.distrust(batch)
-            return {}
         except LOST as failure:
             self.distrust(batch)
-            if await self.was_written(batch, failure):
-                return answers
-            return {}
+            self.hang_up()
+            try:
+                return answers if await self.was_written(batch) else {}
+            except OutcomeUnknown as unknown:
+                return dict.fromkeys(answers, unknown)
+        except asyncpg.PostgresError as failure:
+            self.distrust(batch)
+            if is_overtaken(failure) or isinstance(failure, asyncpg.IntegrityConstraintViolationError):
+                return {}
+            raise told(failure) from failure
         self.remember(batch)
         return answers
 
@@ -240,13 +273,17 @@ class PostgresWriter:
 
     @staticmethod
     def attempt(batch: Batch, submission: Submission) -> Answer:
-        before = len(batch.events)
+        events, keys = len(batch.events), len(batch.keys)
+        answer: Answer
         try:
-            return batch.submit(submission)
+            answer = batch.submit(submission)
         except CaseworkError as refusal:
-            # What was recorded of the attempt belongs to the careful decision.
-            del batch.events[before:]
-            return refusal
+            answer = refusal
+        if not (isinstance(answer, Receipt) and answer.events):
+            # What was recorded of a refusal, and the key of what changes nothing, belong to the careful decision.
+            del batch.events[events:]
+            del batch.keys[keys:]
+        return answer
 
     def distrust(self, batch: Batch) -> None:
         self.known_directory = None
@@ -262,37 +299,47 @@ class PostgresWriter:
         if batch.people or batch.policies:
             self.known_directory = None
 
-    async def was_written(self, batch: Batch, failure: Exception) -> bool:
-        """After the answer to COMMIT was lost: ask the log itself."""
+    async def was_written(self, batch: Batch) -> bool:
+        """After the answer to COMMIT was lost: ask the log itself. Raises OutcomeUnknown."""
         chain, seq, digest = (batch.events[0][EVENT_COLUMNS.index(name)] for name in ("chain", "seq", "hash"))
-        for pause in (0.0, 0.1, 0.5, 1.0, 2.0):
+        for pause in (0.0, 0.1, 0.5, 1.0, 2.0, 4.0):
             await asyncio.sleep(pause)
             try:
                 connection = await self.connected()
                 found = await connection.fetchval(
                     "SELECT hash = $3 FROM events WHERE chain = $1 AND seq = $2", chain, seq, digest
                 )
-            except (Unavailable, *LOST):
+            except (OutOfReach, *LOST):
+                self.hang_up()
                 continue
             return bool(found)
-        raise OutcomeUnknown from failure
+        raise OutcomeUnknown
 
     # Everything else, one by one, under locks.
 
     async def commit_carefully(self, submission: Submission) -> Answer:
+        ends_at = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+        answer: Answer = Unavailable("the case is too busy; try again")
         for attempt in range(ATTEMPTS):
             try:
                 return await self.commit_under_locks(submission)
-            except (*TRANSIENT, asyncpg.UniqueViolationError, SetGrew):
-                self.known_directory = None
-                await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
-            except Unavailable as unavailable:
-                return unavailable
-            except (OutcomeUnknown, asyncpg.PostgresError) as failure:
+            except SetGrew:
+                pass
+            except (OutOfReach, OutcomeUnknown) as failure:
                 return failure
-            except LOST as failure:
-                return Unavailable(str(failure))
-        return Unavailable("the case is too busy; try again")
+            except LOST:
+                self.hang_up()
+            except asyncpg.UniqueViolationError as failure:
+                answer = failure  # unless somebody else has just made the same
+            except asyncpg.PostgresError as failure:
+                if not is_overtaken(failure):
+                    return told(failure)
+            except Exception as failure:  # noqa: BLE001 - raised, it would have the commands before it done again
+                return failure
+            if asyncio.get_running_loop().time() > ends_at:
+                break
+            await asyncio.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311 - jitter, not a secret
+        return answer
 
     async def commit_under_locks(self, submission: Submission) -> Answer:
         connection = await self.connected()
@@ -313,19 +360,20 @@ class PostgresWriter:
                 await transaction.rollback()
                 return answer
             await self.write_rows(connection, batch)
-        except BaseException:
-            if not connection.is_closed():
-                await transaction.rollback()
+        except BaseException as failure:
             if batch is not None:
                 self.distrust(batch)
+            if not isinstance(failure, LOST):
+                await transaction.rollback()
             raise
         try:
             await transaction.commit()
-        except LOST as failure:
+        except LOST:
             self.distrust(batch)
-            if await self.was_written(batch, failure):
+            self.hang_up()
+            if await self.was_written(batch):
                 return answer
-            return Unavailable(str(failure))
+            raise
         self.remember(batch)
         return answer
 
@@ -371,10 +419,14 @@ class PostgresWriter:
             loaded.slots[host] = [slot_of(tuple(row)) for row in rows]
         found = await connection.fetch("SELECT id FROM cases WHERE id = ANY($1::text[])", list(needs.cases))
         loaded.known_cases = {row["id"] for row in found}
-        refs = await connection.fetch("SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs))
+        refs = await connection.fetch(
+            "SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs)
+        )
         loaded.mail_refs = {row["key"] for row in refs}
         if isinstance(command, OpenCase):
             (loaded.next_number,) = await self.numbers(connection, 1)
+        if isinstance(command, AddPerson) and await connection.fetchval(KNOWN_ADDRESS.format("$1"), command.email):
+            loaded.known_addresses.add(command.email)
         return loaded
 
     async def take_key(self, connection: "asyncpg.Connection[Any]", submission: Submission) -> dict[str, Row]:
@@ -382,8 +434,14 @@ class PostgresWriter:
         key = submission.key
         if key is None:
             return {}
+        # What is locked is being read, and goes the next time.
+        await connection.execute(
+            "DELETE FROM idempotency WHERE key IN"
+            " (SELECT key FROM idempotency WHERE at < $1 ORDER BY at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
+            at_text(self.clock() - KEY_LIFE),
+        )
         taken = await connection.fetchval(
-            "INSERT INTO idempotency (key, fingerprint, case_id, seq, version, at) VALUES ($1, $2, '', 0, 0, $3)"
+            "INSERT INTO idempotency (key, fingerprint, chain, seq, version, at) VALUES ($1, $2, '', 0, 0, $3)"
             " ON CONFLICT (key) DO NOTHING RETURNING true",
             key.hash,
             key.fingerprint,
@@ -392,7 +450,7 @@ class PostgresWriter:
         if taken:
             return {}
         row = await connection.fetchrow(
-            "SELECT fingerprint, case_id, seq, version FROM idempotency WHERE key = $1", key.hash
+            "SELECT fingerprint, chain, seq, version FROM idempotency WHERE key = $1", key.hash
         )
         if row is None:  # the first request was refused meanwhile
             raise SetGrew
@@ -456,14 +514,18 @@ class PostgresWriter:
             await connection.execute(WRITE, *write_arguments(batch))
 
     async def write_rows(self, connection: "asyncpg.Connection[Any]", batch: Batch) -> None:
-        opened = [row for replaces, row in batch.case_rows() if replaces == 0]
+        opened = [row for replaces, row in batch.case_rows() if replaces == 0] if batch.new_numbers else []
         new = {number: texts for number, texts in batch.words.items() if number in batch.new_numbers}
         more = {number: texts for number, texts in batch.words.items() if number not in batch.new_numbers}
         if batch.keys:
             # Taken before deciding, filled now; the statement below inserts only what was not taken.
-            await connection.execute("DELETE FROM idempotency WHERE key = ANY($1) AND version = 0", [row[0] for row in batch.keys])
+            await connection.execute(
+                "DELETE FROM idempotency WHERE key = ANY($1) AND version = 0", [row[0] for row in batch.keys]
+            )
+        purchases = batch.purchase_rows()
         for statement, rows in (
-            (INSERT_PURCHASES, batch.purchase_rows()),
+            (INSERT_PURCHASES, [row for row in purchases if row[0] not in batch.loaded.purchases]),
+            (REPLACE_PURCHASES, [row for row in purchases if row[0] in batch.loaded.purchases]),
             (INSERT_CASES, opened),
             (INSERT_ATTACHMENTS, batch.attachments),
             (INSERT_MAIL_REFS, batch.mail_refs),
@@ -522,9 +584,23 @@ class SetGrew(Exception):
     """What has to be locked turned out to be more than what is locked: begin again."""
 
 
-TRANSIENT = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
+# The connection is gone, or as good as gone; TimeoutError is an OSError.
+LOST = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )
-LOST = (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+TRANSIENT = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
+UNABLE = (asyncpg.InsufficientResourcesError, asyncpg.ReadOnlySQLTransactionError, asyncpg.PostgresSystemError)
+
+
+def is_overtaken(failure: asyncpg.PostgresError) -> bool:
+    """Whether others came first, so that the same command has to be decided anew."""
+    return isinstance(failure, TRANSIENT) or failure.sqlstate == DESK_HAS_CHANGED
+
+
+def told(failure: asyncpg.PostgresError) -> Exception:
+    """A full disk is Unavailable; the rest are bugs, and told as they are."""
+    return Unavailable(str(failure)) if isinstance(failure, UNABLE) else failure

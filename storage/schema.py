@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from sqlalchemy import CheckConstraint, Connection, Dialect, PrimaryKeyConstraint, inspect
+from sqlalchemy import Connection, Dialect, ForeignKeyConstraint, PrimaryKeyConstraint, UniqueConstraint, inspect
 from sqlalchemy.schema import CreateTable
 from sqlmodel import SQLModel
 
@@ -32,8 +32,8 @@ def upgrade(connection: Connection) -> None:
 
     Several processes may do this at once: one does the work, the others wait and find it done.
     """
-    from alembic import command
-    from alembic.config import Config
+    from alembic import command  # noqa: PLC0415 - see HEAD
+    from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", "storage:migrations")
@@ -130,16 +130,15 @@ def postgresql_columns(dialect: Dialect) -> Iterator[Defence]:
 
 
 def postgresql_keys(dialect: Dialect) -> Iterator[Defence]:
-    """Primary, unique and foreign keys; those without a name get one from PostgreSQL."""
+    """Those that have no name are given one by PostgreSQL."""
     compiler = dialect.ddl_compiler(dialect, None)  # type: ignore[arg-type]
     for table in SQLModel.metadata.sorted_tables:
         for key in table.constraints:
-            if isinstance(key, CheckConstraint):
+            if not isinstance(key, PrimaryKeyConstraint | UniqueConstraint | ForeignKeyConstraint):
                 continue
-            columns = "_".join(column.name for column in key.columns)
-            unnamed = f"{table.name}_pkey" if isinstance(key, PrimaryKeyConstraint) else f"{table.name}_{columns}_key"
-            text = compiler.process(key).removeprefix(f"CONSTRAINT {key.name} ")
-            yield Defence(table.name, str(key.name or unnamed), text)
+            ending = "pkey" if isinstance(key, PrimaryKeyConstraint) else "_".join([*key.columns.keys(), "key"])
+            name = str(key.name or f"{table.name}_{ending}")
+            yield Defence(table.name, name, compiler.process(key).removeprefix(f"CONSTRAINT {name} "))
 
 
 # What PostgreSQL prints. All of it is about tables in the schema where ours are.
@@ -187,7 +186,7 @@ BYPASSES = f"""
     {FROM_OUR_TABLES}
     JOIN pg_catalog.pg_rewrite ON ev_class = relation.oid
     UNION
-    SELECT format('the table %s takes rows from another, or gives it some', relation.relname)
+    SELECT format('the table %s shares its rows with another', relation.relname)
     {FROM_OUR_TABLES}
     JOIN pg_catalog.pg_inherits ON relation.oid IN (inhrelid, inhparent)
     UNION
@@ -200,9 +199,11 @@ BYPASSES = f"""
     WHERE relpersistence <> 'p'
 """
 TOO_MIGHTY = """
-    SELECT format('the role %s is a superuser, whom nothing can be refused', current_user)
-    FROM pg_catalog.pg_roles WHERE rolname = current_user AND rolsuper
-    UNION
-    SELECT format('the role %s owns the events and could take their defences down', current_user)
-    FROM pg_catalog.pg_class WHERE oid = to_regclass('events') AND pg_catalog.pg_has_role(relowner, 'MEMBER')
+    SELECT CASE WHEN rolsuper
+        THEN format('the role %s is a superuser, whom nothing can be refused', rolname)
+        ELSE format('the role %s owns the events and could take their defences down', rolname)
+    END
+    FROM pg_catalog.pg_roles
+    LEFT JOIN pg_catalog.pg_class ON pg_class.oid = pg_catalog.to_regclass('events')
+    WHERE rolname = current_user AND (rolsuper OR pg_catalog.pg_has_role(relowner, 'MEMBER'))
 """

@@ -11,8 +11,15 @@ import unicodedata
 MAX_WORDS = 20_000  # per text: enough for a book chapter, and far below what one index entry may hold
 MAX_WORD_CHARACTERS = 64
 
+# What a tsvector can hold of one word.
+MAX_PLACES = 255
+MAX_POSITION = 16_383
+
 # Han, kana, Hangul syllables are searched for by parts of a run; Thai, Lao, Khmer, Burmese know no blanks.
-UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+UNSPACED = (
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff"
+    r"\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+)
 WORD = re.compile(rf"[{UNSPACED}]|(?:(?![{UNSPACED}])[^\W_])(?:(?![{UNSPACED}])[\w])*")
 ONE_UNSPACED = re.compile(rf"[{UNSPACED}]")
 
@@ -64,7 +71,7 @@ def tsvector(text: str) -> str:
     positions: dict[str, list[int]] = {}
     for position, word in enumerate(words(text), start=1):
         places = positions.setdefault(word, [])
-        if len(places) < 255 and position < 16_383:
+        if len(places) < MAX_PLACES and position < MAX_POSITION:
             places.append(position)
     return " ".join(
         f"'{word}':{','.join(map(str, places))}" if places else f"'{word}'" for word, places in positions.items()

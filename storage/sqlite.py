@@ -23,7 +23,9 @@ def connect(path: Path | str, *, busy_timeout_ms: int = 5000) -> Any:
     FULL: an acknowledged write survives a power cut. Recursive triggers: INSERT OR REPLACE would otherwise delete
     unseen by the triggers that refuse deletion.
     """
-    connection = driver.connect(str(path), isolation_level=None, check_same_thread=False, timeout=busy_timeout_ms / 1000)
+    connection = driver.connect(
+        str(path), isolation_level=None, check_same_thread=False, timeout=busy_timeout_ms / 1000
+    )
     connection.create_function("casework_leaf_hash", 1, lambda body: leaf_hash(body.encode()), deterministic=True)
     for pragma in (
         f"journal_mode = {JOURNAL_MODE}",

@@ -3,24 +3,25 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from storage import search
-from storage.batch import CASE_COLUMNS, Batch, Loaded, needs_of
+from storage.batch import CASE_COLUMNS, KEY_LIFE, KNOWN_ADDRESS, Batch, Loaded, needs_of
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
 from storage.sealing import EVENT_COLUMNS
 from storage.sqlite import connect, driver
-from storage.submissions import Row, Submission, Unavailable
+from storage.submissions import OutOfReach, Row, Submission, Unavailable
 from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
 from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.guards import Slot
+from workflow.people import AddPerson
 
 LOCK_TIMEOUT_SECONDS = 10.0
 SHORT_WAIT_SECONDS = 0.002
@@ -36,7 +37,7 @@ INSERT_EVENT = insert("events", EVENT_COLUMNS)
 INSERT_PERSONAL = insert("personal", ("chain", "seq", "field", "salt", "value"))
 INSERT_ATTACHMENT = insert("attachments", ("id", "case_id", "seq", "salt", "content"))
 INSERT_OUTBOX = insert("outbox", ("chain", "seq", "kind", "at"))
-INSERT_KEY = insert("idempotency", ("key", "fingerprint", "case_id", "seq", "version", "at"))
+INSERT_KEY = insert("idempotency", ("key", "fingerprint", "chain", "seq", "version", "at"))
 INSERT_MAIL_REF = insert("mail_refs", ("key", "case_id"))
 INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
 INSERT_POLICY = insert("policies", ("version", "body"))
@@ -45,7 +46,9 @@ UPDATE_CASE = (
     f"UPDATE cases SET {', '.join(f'{column} = ?' for column in CASE_COLUMNS[3:])} WHERE id = ? AND version = ?"
 )
 UPSERT_PERSON = insert(
-    "people", ("id", "version", "body"), "ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body"
+    "people",
+    ("id", "version", "body"),
+    "ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body",
 )
 UPSERT_PURCHASE = insert(
     "purchases",
@@ -56,8 +59,10 @@ UPSERT_PURCHASE = insert(
 UPSERT_BOOKING = insert(
     "consultations",
     ("case_id", "host", "starts_at", "ends_at"),
-    "ON CONFLICT (case_id) DO UPDATE SET host = excluded.host, starts_at = excluded.starts_at, ends_at = excluded.ends_at",
+    "ON CONFLICT (case_id) DO UPDATE"
+    " SET host = excluded.host, starts_at = excluded.starts_at, ends_at = excluded.ends_at",
 )
+FORGET_KEYS = "DELETE FROM idempotency WHERE at < ?"
 INSERT_WORDS = "INSERT INTO case_search (rowid, words) VALUES (?, ?)"
 ADD_WORDS = "UPDATE case_search SET words = words || ' ' || ? WHERE rowid = ? AND length(words) < ?"
 MAX_INDEXED_CHARACTERS = 2_000_000
@@ -106,6 +111,15 @@ class SqliteWriter:
         self.remember(batch)
         return answers
 
+    async def forget_keys(self, lifetime: timedelta) -> None:
+        await self.begin()
+        try:
+            self.connection.execute(FORGET_KEYS, (at_text(self.clock() - lifetime),))
+            await self.make_durable()
+        except BaseException:
+            self.abandon()
+            raise
+
     async def begin(self) -> None:
         """Never wait inside SQLite: that would hold up the event loop."""
         deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT_SECONDS
@@ -114,7 +128,7 @@ class SqliteWriter:
                 self.connection.execute("BEGIN IMMEDIATE")
             except driver.OperationalError as busy:
                 if asyncio.get_running_loop().time() > deadline or "locked" not in str(busy):
-                    raise Unavailable(str(busy)) from busy
+                    raise OutOfReach(str(busy)) from busy
                 await asyncio.sleep(SHORT_WAIT_SECONDS)
             else:
                 return
@@ -181,14 +195,17 @@ class SqliteWriter:
 
     def number(self) -> int:
         if not self.next_number:
-            (self.next_number,) = self.connection.execute("SELECT coalesce(max(number), 1000) + 1 FROM cases").fetchone()
+            (self.next_number,) = self.connection.execute(
+                "SELECT coalesce(max(number), 1000) + 1 FROM cases"
+            ).fetchone()
         return self.next_number
 
     def load_keys(self, loaded: Loaded, submissions: Sequence[Submission]) -> None:
         keys = [one.key.hash for one in submissions if one.key is not None]
         if keys:
+            self.connection.execute("DELETE FROM idempotency WHERE at < ?", (at_text(self.clock() - KEY_LIFE),))
             query = (
-                "SELECT key, fingerprint, case_id, seq, version FROM idempotency"
+                "SELECT key, fingerprint, chain, seq, version FROM idempotency"
                 " WHERE key IN (SELECT value FROM json_each(?))"
             )
             loaded.keys = {key: tuple(row) for key, *row in self.select_among(query, keys)}
@@ -215,6 +232,10 @@ class SqliteWriter:
 
     def load_needs(self, batch: Batch, submission: Submission) -> None:
         loaded, entry = batch.loaded, batch.entry(submission.case_id)
+        if isinstance(command := submission.command, AddPerson):
+            if self.connection.execute(KNOWN_ADDRESS.format("?"), (command.email,)).fetchone():
+                loaded.known_addresses.add(command.email)
+            return
         needs = needs_of(submission, entry.case if entry else None)
         for reference in needs.purchases:
             if reference not in loaded.linked:
@@ -263,8 +284,7 @@ class SqliteWriter:
         ):
             if rows:
                 many(statement, rows)
-        for replaces, row in batch.case_rows():
-            self.write_case(replaces, row)
+        self.write_cases(batch)
         for number, texts in batch.words.items():
             document = search.fts5_document("\n".join(texts))
             if number in batch.new_numbers:
@@ -272,13 +292,15 @@ class SqliteWriter:
             else:
                 self.connection.execute(ADD_WORDS, (document, number, MAX_INDEXED_CHARACTERS))
 
-    def write_case(self, replaces: int, row: Row) -> None:
-        if replaces == 0:
-            self.connection.execute(INSERT_CASE, row)
-            return
-        written = self.connection.execute(UPDATE_CASE, (*row[3:], row[0], replaces))
-        if written.rowcount != 1:
-            raise RuntimeError(f"case {row[0]} was changed under the write lock")
+    def write_cases(self, batch: Batch) -> None:
+        """The only place where SQLite's case rows change."""
+        rows = batch.case_rows()
+        opened = [row for replaces, row in rows if replaces == 0]
+        moved = [(*row[3:], row[0], replaces) for replaces, row in rows if replaces]
+        if opened:
+            self.connection.executemany(INSERT_CASE, opened)
+        if moved and self.connection.executemany(UPDATE_CASE, moved).rowcount != len(moved):
+            raise RuntimeError("a case was changed under the write lock")
 
     def remember(self, batch: Batch) -> None:
         for entry in batch.entries_written():

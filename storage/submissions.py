@@ -42,7 +42,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """A durable outcome: the case as the command left it, its texts by pointer, and the case's events it caused.
 
     `seq` is the first of those events (the version, if nothing had to change); `person` is set for commands about
-    people. `repeated` says that an earlier request with the same key did it.
+    people, and neither is for the policy's. `repeated` says that an earlier request with the same key did it.
     """
 
     case: Case | None = None
@@ -73,7 +73,7 @@ class KeyReused(CaseworkError):
 
 
 class DuplicateMail(CaseworkError):
-    """This very mail has arrived before."""
+    """The very same mail has arrived before."""
 
 
 class OutcomeUnknown(CaseworkError):
@@ -82,6 +82,10 @@ class OutcomeUnknown(CaseworkError):
 
 class Unavailable(CaseworkError):
     """The database cannot take the command now; nothing was written."""
+
+
+class OutOfReach(Unavailable):
+    """The database cannot be reached, or somebody else keeps it to themselves: it takes no command at all."""
 
 
 Row = tuple[Any, ...]

@@ -6,7 +6,18 @@ Bodies are JSON texts, stored verbatim: `jsonb` would change their bytes.
 
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKeyConstraint, Identity, Index, Integer, LargeBinary, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+)
 from sqlalchemy import UniqueConstraint as Unique
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import Field, SQLModel
@@ -173,9 +184,9 @@ class IdempotencyRow(SQLModel, table=True):
 
     key: str = Field(sa_type=Text, primary_key=True)  # a hash over actor, method, path and key
     fingerprint: str = Field(sa_type=Text)  # a keyed hash of the body
-    case_id: str = Field(sa_type=Text)
+    chain: str = Field(sa_type=Text)  # of the case, the person or the policy that was changed
     seq: int  # of the first event that the request caused
-    version: int  # of the case after it
+    version: int  # of the chain after it; 0 while the first request is being carried out
     at: str = Field(sa_type=Text)
 
 

@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
-from storage.batch import UNCACHED_FIELDS, Batch, Entry, Repeat
+from storage.batch import UNCACHED_FIELDS, Entry, Repeat
 from storage.directory import Directory
 from storage.submissions import Receipt, Row, Submission
 from workflow.cases import Case, chain_of
@@ -27,6 +27,10 @@ class Writer(Protocol):
 
     async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
         """One answer for each submission, in order, none before it is durable."""
+        ...
+
+    async def forget_keys(self, lifetime: timedelta) -> None:
+        """Drop the idempotency keys that are older."""
         ...
 
     async def directory(self) -> Directory:

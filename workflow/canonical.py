@@ -1,7 +1,6 @@
 """The one encoding of an event: canonical JSON (RFC 8785 without floats), and the hash that names it."""
 
 import hashlib
-from typing import Any
 
 import msgspec
 
@@ -12,8 +11,8 @@ MAX_INTEGER = 2**53 - 1
 _encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
 
 
-def canonical(value: Any) -> bytes:
-    """Sorted keys, no blanks, UTF-8. Under the rules of `checked` these are the bytes of RFC 8785."""
+def canonical(value: object) -> bytes:
+    """Sorted keys, no blanks, UTF-8. Where `faults_of` finds none these are the bytes of RFC 8785."""
     return _encoder.encode(value)
 
 
@@ -22,7 +21,7 @@ def leaf_hash(body: bytes) -> str:
     return hashlib.sha256(b"\x00" + body).hexdigest()
 
 
-def faults_of(value: Any) -> str | None:
+def faults_of(value: object) -> str | None:
     """Why a decoded body breaks the profile, if it does; its canonical encoding is the caller's to compare."""
     match value:
         case bool() | None:

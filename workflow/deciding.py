@@ -67,7 +67,9 @@ from workflow.states import (
 )
 from workflow.timezones import zone
 
+MAX_TITLE = 78
 MAX_GROUNDS = 100  # keeps a decision's recorded facts within one event
+MAX_PROPOSALS = 200  # an event can name them all
 MAX_PARTICIPANTS = 50
 MAX_CONSULTATION_MINUTES = 24 * 60
 FURTHEST = timedelta(days=3650)  # later is a slip, and would run off the calendar
@@ -81,7 +83,7 @@ def decide(case: Case | None, context: Context, command: c.Command, actor: Actor
     `case` is None exactly for OpenCase. Raises Forbidden, BadInput, NotFound, Refused with every reason, or
     PurchaseDiffers.
     """
-    forbid_unless(actor, roles_of(command, case), command)
+    forbid_unless(actor, roles_of(command, case, actor), command)
     check_texts(command)
     if isinstance(command, c.OpenCase):
         return open_case(context, command, now)
@@ -134,13 +136,20 @@ class Attempt:
         return self.now + timedelta(days=self.context.settings_now(self.now).next_update_days)
 
 
-def roles_of(command: c.Command, case: Case | None) -> frozenset[Role]:
+def roles_of(command: c.Command, case: Case | None, actor: Actor) -> frozenset[Role]:
     """Who may ever give this command."""
+    if isinstance(command, c.Assign):
+        return assigners(command.assignee, actor)
     if not isinstance(command, c.Fire):
         return COMMAND_ROLES[type(command)]
     rows = (row for row in TRANSITIONS if row.trigger is command.trigger)
     row = (case and BY_SOURCE.get((case.state, command.trigger))) or next(rows)
     return row.roles_for(command.data)
+
+
+def assigners(assignee: str | None, actor: Actor) -> frozenset[Role]:
+    """An agent may take a case; giving one to somebody else, or to nobody, is a lead's."""
+    return WORKERS if assignee == actor.id else frozenset({Role.LEAD})
 
 
 def forbid_unless(actor: Actor, roles: frozenset[Role], command: c.Command) -> None:
@@ -208,7 +217,8 @@ def open_case(context: Context, command: c.OpenCase, now: datetime) -> Drafts:
 def title_from(message: str) -> str:
     """What a person reads where the client gave no subject: the first words of the letter."""
     first = " ".join(message.split())
-    return (first[:77] + "…" if len(first) > 78 else first) or "(no subject)"
+    shown = first if len(first) <= MAX_TITLE else first[: MAX_TITLE - 1] + "…"
+    return shown or "(no subject)"
 
 
 def purchase_to_link(context: Context, stated: Purchase | None, reference: str | None, at: str) -> Purchase | None:
@@ -451,6 +461,8 @@ def verify_ground(attempt: Attempt, command: c.VerifyGround) -> Drafts:
 def propose(attempt: Attempt, command: c.Propose) -> Drafts:
     if command.amount.amount_minor == 0:
         raise bad_field("amount.amount", "has to be more than nothing")
+    if len(attempt.case.proposals) >= MAX_PROPOSALS:
+        raise bad_field("remedy", f"the case has {MAX_PROPOSALS} proposals already")
     if command.remedy is RemedyKind.COMPENSATION:
         return propose_compensation(attempt, command)
     return propose_refund(attempt, command)
@@ -603,9 +615,6 @@ def withdraw_proposal(attempt: Attempt, command: c.WithdrawProposal) -> Drafts:
 
 
 def assign(attempt: Attempt, command: c.Assign) -> Drafts:
-    if command.assignee != attempt.actor.id:
-        # An agent may take a case; giving one to somebody is a lead's.
-        forbid_unless(attempt.actor, frozenset({Role.LEAD}), command)
     if command.assignee is not None:
         refusal = refuse_assignee(attempt.context.people, command.assignee)
         if refusal is not None:

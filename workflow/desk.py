@@ -7,6 +7,7 @@ from workflow.errors import Forbidden, Refusal
 from workflow.events import AttemptRefused, CaseRead, Draft, MailSetAside, PolicyAdded
 from workflow.policy import PolicyVersion, Settings, next_version
 from workflow.roles import ADMINS, Actor, in_order
+from workflow.states import Trigger
 
 POLICY_CHAIN = "desk:policy"
 SETTINGS_CHAIN = "desk:settings"
@@ -40,6 +41,9 @@ class RecordRefusal(Command, frozen=True, kw_only=True):
     code: str
     attempted: str
     case: str | None = None
+    version: int | None = None
+    trigger: Trigger | None = None
+    refusals: tuple[str, ...] = ()
 
 
 SingleCommand = SetMailAside | RecordRead | RecordRefusal
@@ -64,5 +68,12 @@ def single_event(command: SingleCommand) -> tuple[str, Draft]:
         case RecordRead():
             return "read", Draft(data=CaseRead(case=command.case, version=command.version, what=command.what))
         case RecordRefusal():
-            data = AttemptRefused(code=command.code, command=command.attempted, case=command.case)
+            data = AttemptRefused(
+                code=command.code,
+                command=command.attempted,
+                case=command.case,
+                version=command.version,
+                trigger=command.trigger,
+                refusals=command.refusals,
+            )
             return "refusal", Draft(data=data)

@@ -380,4 +380,4 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
 
 def at_text(moment: datetime) -> str:
     """UTC with six decimals and a Z, so that texts sort as times do."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"

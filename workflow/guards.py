@@ -40,7 +40,6 @@ from workflow.states import (
     ProposalStatus,
     RemedyKind,
     ResumeReason,
-    Trigger,
 )
 
 APPROVER_ONLY = (Role.APPROVER,)
@@ -471,5 +470,5 @@ def named_proposal(case: Case, data: TriggerData | None) -> Proposal | None:
     return None
 
 
-def words(name: CaseState | Trigger) -> str:
+def words(name: str) -> str:
     return name.replace("_", " ")

@@ -165,7 +165,7 @@ class Move:
 
 def all_guards_pass(step: EventData) -> bool:
     """The machine's only condition. Asks every guard of the row instead of stopping at the first no."""
-    move = cast(Move, step.model)
+    move = cast("Move", step.model)
     row = BY_SOURCE[CaseState(move.state), Trigger(step.event.name)]
     move.refusals = ask(row.guards, move.ctx)
     return not move.refusals

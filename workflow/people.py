@@ -1,5 +1,6 @@
 """The people of the desk: who they are to the rules, and the commands that change them."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -72,6 +73,7 @@ class SetRoles(Command, frozen=True, kw_only=True):
 
 class DisablePerson(Command, frozen=True, kw_only=True):
     person_id: str
+    reason: str = ""
 
 
 class CreateToken(Command, frozen=True, kw_only=True):
@@ -86,6 +88,7 @@ class CreateToken(Command, frozen=True, kw_only=True):
 class RevokeToken(Command, frozen=True, kw_only=True):
     person_id: str
     token_id: str
+    reason: str = ""
 
 
 PersonCommand = AddPerson | SetRoles | DisablePerson | CreateToken | RevokeToken
@@ -113,7 +116,7 @@ def decide_person(person: Person | None, command: PersonCommand, actor: Actor, n
             roles = checked_roles(command.roles)
             return (Draft(data=RolesSet(roles=roles)),) if roles != person.roles else ()
         case DisablePerson():
-            return (Draft(data=PersonDisabled()),)
+            return (Draft(data=PersonDisabled(), personal=because(command.reason)),)
         case CreateToken():
             if command.expires_at is not None and command.expires_at <= now:
                 raise bad_field("expires_at", "has to be in the future")
@@ -121,13 +124,25 @@ def decide_person(person: Person | None, command: PersonCommand, actor: Actor, n
         case RevokeToken():
             if all(token.id != command.token_id for token in person.tokens):
                 raise bad_field("token", "is no token of this person")
-            return (Draft(data=TokenRevoked(token=command.token_id)),)
+            return (Draft(data=TokenRevoked(token=command.token_id), personal=because(command.reason)),)
+
+
+def because(reason: str) -> dict[str, str]:
+    return {"reason": reason} if reason else {}
 
 
 def checked_roles(roles: tuple[Role, ...]) -> tuple[Role, ...]:
     if not roles or any(role not in STAFF_ROLES for role in roles):
         raise bad_field("roles", f"has to name at least one of {', '.join(STAFF_ROLES)}")
     return in_order(frozenset(roles))
+
+
+def replay_person(history: Iterable[Recorded]) -> Person | None:
+    """The person after these events of their chain, oldest first."""
+    person = None
+    for recorded in history:
+        person = evolve_person(person, recorded)
+    return person
 
 
 def evolve_person(person: Person | None, recorded: Recorded) -> Person:

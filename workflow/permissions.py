@@ -1,6 +1,7 @@
 """Why not? For every trigger, in every state, for every actor: whether it is allowed, and if not, every reason."""
 
 from datetime import datetime
+from functools import cache
 
 import msgspec
 
@@ -15,8 +16,8 @@ from workflow.commands import (
 from workflow.errors import Refusal
 from workflow.guards import Context, GuardContext, ask, named_proposal, words
 from workflow.lifecycle import BY_SOURCE, TARGETS, TRANSITIONS, Transition, no_edge
-from workflow.roles import Actor, in_order
-from workflow.states import RESOLUTIONS, CaseState, RemedyKind, ResumeReason, Trigger
+from workflow.roles import Actor, Role, in_order
+from workflow.states import NEEDS_NO_ANSWER, RESOLUTIONS, CaseState, RemedyKind, ResumeReason, Trigger
 
 # Any row of each trigger: its data and its roles are the same in all of them.
 ROWS: dict[Trigger, Transition] = {row.trigger: row for row in TRANSITIONS}
@@ -27,7 +28,16 @@ NEEDS: dict[Trigger, tuple[str, ...]] = {
     for trigger, row in ROWS.items()
 }
 
-NO_EDGES = {(state, trigger): no_edge(state, trigger) for state in CaseState for trigger in Trigger}
+# Where a guard asks for the data at all, its answer is the same for all others of the kind.
+CLOSE_DATA: dict[CaseState, tuple[CloseData, ...]] = {
+    state: tuple(
+        CloseData(resolution=next(one for one in fitting if (one in NEEDS_NO_ANSWER) is silent))
+        for silent in (True, False)
+        if any((one in NEEDS_NO_ANSWER) is silent for one in fitting)
+    )
+    for state, fitting in RESOLUTIONS.items()
+}
+RESUME_DATA = (ResumeData(reason_code=ResumeReason.DECLINED), ResumeData(reason_code=ResumeReason.PAYMENT_FAILED))
 
 
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,11 +57,13 @@ def permissions(case: Case, actor: Actor, now: datetime, context: Context) -> tu
 
 def permission(trigger: Trigger, case: Case, actor: Actor, now: datetime, context: Context) -> Permission:
     row = BY_SOURCE.get((case.state, trigger))
-    refusals = (
-        (NO_EDGES[case.state, trigger], *refused_role(ROWS[trigger], None, actor))
-        if row is None
-        else fewest_refusals(row, case, actor, now, context)
-    )
+    if row is None:
+        return no_edge_permission(case.state, trigger, actor.may(ROWS[trigger].roles))
+    refusals = fewest_refusals(row, case, actor, now, context)
+    return answer(trigger, refusals) if refusals else ALLOWED[trigger]
+
+
+def answer(trigger: Trigger, refusals: tuple[Refusal, ...]) -> Permission:
     return Permission(
         trigger=trigger,
         target=TARGETS[trigger],
@@ -59,6 +71,15 @@ def permission(trigger: Trigger, case: Case, actor: Actor, now: datetime, contex
         needs=NEEDS[trigger],
         refusals=refusals,
     )
+
+
+ALLOWED = {trigger: answer(trigger, ()) for trigger in Trigger}
+
+
+@cache
+def no_edge_permission(state: CaseState, trigger: Trigger, may: bool) -> Permission:  # noqa: FBT001 - a key
+    refusals = (no_edge(state, trigger), *(() if may else (role_refusal(trigger, ROWS[trigger].roles),)))
+    return answer(trigger, refusals)
 
 
 def fewest_refusals(row: Transition, case: Case, actor: Actor, now: datetime, context: Context) -> tuple[Refusal, ...]:
@@ -80,9 +101,9 @@ def promising(trigger: Trigger, case: Case) -> tuple[TriggerData | None, ...]:
     """The data on which the guards' answer can depend; None stands for data that no guard minds."""
     match trigger:
         case Trigger.CLOSE:
-            return tuple(CloseData(resolution=resolution) for resolution in RESOLUTIONS[case.state])
+            return CLOSE_DATA[case.state]
         case Trigger.RESUME:
-            return tuple(ResumeData(reason_code=code) for code in ResumeReason)
+            return RESUME_DATA
         case Trigger.REFUND:
             refunds = [one.id for one in case.proposals if one.remedy is RemedyKind.REFUND]
             return tuple(RefundData(proposal=one, payment_reference="") for one in refunds or (None,))
@@ -95,7 +116,10 @@ def promising(trigger: Trigger, case: Case) -> tuple[TriggerData | None, ...]:
 
 def refused_role(row: Transition, data: TriggerData | None, actor: Actor) -> tuple[Refusal, ...]:
     roles = row.roles_for(data)
-    if actor.may(roles):
-        return ()
+    return () if actor.may(roles) else (role_refusal(row.trigger, roles),)
+
+
+@cache
+def role_refusal(trigger: Trigger, roles: frozenset[Role]) -> Refusal:
     who = in_order(roles)
-    return (Refusal(code="role", text=f"{words(row.trigger)} is for: {', '.join(who)}", who=who),)
+    return Refusal(code="role", text=f"{words(trigger)} is for: {', '.join(who)}", who=who)

@@ -108,7 +108,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     remedies: tuple[RemedyKind, ...] = REMEDIES
 
 
-class Tier(msgspec.Struct, frozen=True, kw_only=True):
+class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`up_to` is in major units of whatever currency, as a plain decimal, inclusive; None is without limit."""
 
     up_to: str | None
@@ -245,6 +245,8 @@ def approvals_needed(amount: Money, settings: Settings) -> ApprovalRule:
 
 def version_in_force(versions: Sequence[PolicyVersion], at: datetime) -> PolicyVersion:
     """Each version holds from its instant until the next one's; of two with the same instant, the later added."""
+    if len(versions) == 1:
+        return versions[0]
     always = datetime.min.replace(tzinfo=UTC)
     effective = [one for one in versions if one.effective_from is None or one.effective_from <= at]
     return max(effective, key=lambda one: (one.effective_from or always, one.version))
@@ -474,25 +476,34 @@ def _faults_of_settings(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"settings.{name}", f"has to be between 1 and {_LONGEST}"
     if not settings.grounds:
         yield "settings.grounds", "has to name at least one kind"
+    elif len(set(settings.grounds)) < len(settings.grounds):
+        yield "settings.grounds", "names a kind twice"
     yield from _faults_of_tiers(settings.tiers)
 
 
 def _faults_of_tiers(tiers: tuple[Tier, ...]) -> Iterator[tuple[str, str]]:
     if not tiers or tiers[-1].up_to is not None:
         yield "settings.tiers", "have to end with one without limit (up_to is null)"
+    if len(tiers) > _MOST_TIERS:
+        yield "settings.tiers", f"are more than {_MOST_TIERS}"
     reached = Decimal(0)
     for i, tier in enumerate(tiers):
         if tier.up_to is None:
             if i < len(tiers) - 1:
                 yield f"settings.tiers[{i}].up_to", "may be without limit in the last tier only"
-        elif not PLAIN_DECIMAL.fullmatch(tier.up_to) or Decimal(tier.up_to) <= reached:
-            yield f"settings.tiers[{i}].up_to", "has to be a plain decimal above zero and above the tier before"
+        elif not PLAIN_DECIMAL.fullmatch(tier.up_to) or len(tier.up_to) > _LONGEST_LIMIT:
+            yield f"settings.tiers[{i}].up_to", "has to be a plain decimal such as 500.00"
+        elif Decimal(tier.up_to) <= reached:
+            yield f"settings.tiers[{i}].up_to", "has to be above zero and above the tier before"
         else:
             reached = Decimal(tier.up_to)
         if not tier.roles or not APPROVERS.issuperset(tier.roles):
             yield f"settings.tiers[{i}].roles", f"has to name some of {', '.join(sorted(APPROVERS))}"
-        if tier.count < 1:
-            yield f"settings.tiers[{i}].count", "has to be at least 1"
+        if not 1 <= tier.count <= _MOST_APPROVALS:
+            yield f"settings.tiers[{i}].count", f"has to be between 1 and {_MOST_APPROVALS}"
 
 
 _LONGEST = 3650  # longer is a slip, and dates would run off the calendar
+_MOST_TIERS = 20
+_LONGEST_LIMIT = 20  # characters; what is more could not be paid
+_MOST_APPROVALS = 20

@@ -1,6 +1,7 @@
 """Who may do what: roles, the people and machines that hold them, and the rights that do not depend on a trigger."""
 
 from enum import StrEnum
+from functools import cache
 
 import msgspec
 
@@ -51,6 +52,7 @@ def system_actor(part: str) -> Actor:
     return Actor(kind="system", id=part, roles=frozenset({Role.SYSTEM}))
 
 
+@cache
 def in_order(roles: frozenset[Role]) -> tuple[Role, ...]:
     """Roles as people list them, so that two answers about the same thing read the same."""
     return tuple(role for role in Role if role in roles)

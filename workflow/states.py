@@ -59,7 +59,7 @@ RESOLUTIONS: dict[CaseState, tuple[Resolution, ...]] = {
         Resolution.DUPLICATE,
         Resolution.SPAM,
     ),
-    **{state: (Resolution.REMEDY_ACCEPTED, Resolution.WITHDRAWN, Resolution.NO_RESPONSE) for state in REMEDY_STATES},
+    **dict.fromkeys(REMEDY_STATES, (Resolution.REMEDY_ACCEPTED, Resolution.WITHDRAWN, Resolution.NO_RESPONSE)),
 }
 
 # Nobody owes a junk mail or a second copy an answer of its own.

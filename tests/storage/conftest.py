@@ -60,6 +60,5 @@ def database_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -
 
 @pytest.fixture
 def raw(database_url: str) -> Iterator[RawSql]:
-    connection = raw_sql(database_url)
-    yield connection
-    connection.close()
+    with raw_sql(database_url) as connection:
+        yield connection

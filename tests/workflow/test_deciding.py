@@ -16,6 +16,8 @@ from tests.workflow.builders import (
     DAY,
     DIRK,
     ELI,
+    FIRST_GROUND,
+    FIRST_PROPOSAL,
     LOU,
     MAIL,
     MONEY_CAME_BACK,
@@ -78,12 +80,12 @@ BY_HAND: list[tuple[c.Command, set[str]]] = [
         c.RecordGround(kind=GroundKind.BILLING_ERROR, affected=euros("1.00"), statement="twice"),
         {"agent", "lead", "approver"},
     ),
-    (c.VerifyGround(ground="g5", verified=True, evidence="seen"), {"agent", "lead", "approver"}),
+    (c.VerifyGround(ground=FIRST_GROUND, verified=True, evidence="seen"), {"agent", "lead", "approver"}),
     (proposes(euros("1.00")), {"agent", "lead", "approver"}),
-    (c.GiveVerdict(proposal="p7", verdict=Verdict.APPROVE, digest="", reason="due"), {"lead", "approver"}),
-    (c.BeginPayout(proposal="p7", reason="paid"), {"approver"}),
-    (c.FailPayout(proposal="p7", reason="returned"), {"approver", "system"}),
-    (c.WithdrawProposal(proposal="p7", reason="a slip"), {"agent", "lead", "approver"}),
+    (c.GiveVerdict(proposal=FIRST_PROPOSAL, verdict=Verdict.APPROVE, digest="", reason="due"), {"lead", "approver"}),
+    (c.BeginPayout(proposal=FIRST_PROPOSAL, reason="paid"), {"approver"}),
+    (c.FailPayout(proposal=FIRST_PROPOSAL, reason="returned"), {"approver", "system"}),
+    (c.WithdrawProposal(proposal=FIRST_PROPOSAL, reason="a slip"), {"agent", "lead", "approver"}),
     (c.Assign(assignee="ana"), {"lead"}),  # and an agent, to take a case
     (c.Recategorize(category=Category.OTHER), {"agent", "lead", "approver"}),
     (c.CorrectRequestedAt(requested_at=NOON - DAY, reason="the letter of Monday"), {"lead"}),
@@ -138,18 +140,27 @@ def test_an_agent_takes_a_case_and_a_lead_gives_it_to_somebody_or_nobody() -> No
         desk.do(BO, c.Assign(assignee=None))
 
 
+def test_a_case_is_investigated_by_whoever_begins_unless_somebody_else_is_named() -> None:
+    desk = Desk()
+    desk.open("A")
+    desk.open("B")
+
+    assert desk.investigate("A", by=ANA).assignee == "ana"
+    assert desk.do(LOU, firing(Trigger.INVESTIGATE, assignee="bo"), "B").assignee == "bo"
+
+
 @pytest.mark.parametrize(
     ("actor", "command", "field"),
     [
         (ANA, firing(Trigger.OFFER_ADJUSTMENT, reason=" "), "reason"),
         (ANA, firing(Trigger.OFFER_ADJUSTMENT, description=""), "data.description"),
         (ANA, firing(Trigger.SCHEDULE_CONSULTATION, channel="\n"), "data.channel"),
-        (CLEO, firing(Trigger.REFUND, proposal="p7", payment_reference=""), "data.payment_reference"),
+        (CLEO, firing(Trigger.REFUND, proposal=FIRST_PROPOSAL, payment_reference=""), "data.payment_reference"),
         (ANA, c.CheckPurchase(reason=""), "reason"),
         (ANA, c.RecordGround(kind=GroundKind.BILLING_ERROR, affected=euros("1.00"), statement=""), "statement"),
-        (BO, c.VerifyGround(ground="g5", verified=True, evidence=" "), "evidence"),
+        (BO, c.VerifyGround(ground=FIRST_GROUND, verified=True, evidence=" "), "evidence"),
         (ANA, replace(proposes(euros("1.00")), reason=""), "reason"),
-        (CLEO, c.BeginPayout(proposal="p7", reason=""), "reason"),
+        (CLEO, c.BeginPayout(proposal=FIRST_PROPOSAL, reason=""), "reason"),
         (LOU, c.CorrectRequestedAt(requested_at=NOON, reason=""), "reason"),
         (ANA, c.WaiveAnswer(message="m1", reason=""), "reason"),
     ],
@@ -400,8 +411,8 @@ CHANGES: dict[str, tuple[Actor, c.Command]] = {
         ANA,
         c.RecordGround(kind=GroundKind.UNDELIVERED_PART, affected=euros("1.00"), statement="no report"),
     ),
-    "a ground verified anew": (BO, c.VerifyGround(ground="g5", verified=True, evidence="seen again")),
-    "a ground found wrong": (BO, c.VerifyGround(ground="g5", verified=False, evidence="was paid back before")),
+    "a ground verified anew": (BO, c.VerifyGround(ground=FIRST_GROUND, verified=True, evidence="seen again")),
+    "a ground found wrong": (BO, c.VerifyGround(ground=FIRST_GROUND, verified=False, evidence="was paid back before")),
 }
 
 
@@ -520,7 +531,7 @@ def test_grounds_are_consumed_in_the_order_of_their_verification() -> None:
 def test_grounds_that_are_named_are_consumed_as_named() -> None:
     desk = a_desk(affected="100.00")
     second = desk.ground(euros("60.00"))
-    proposal = desk.approve(desk.do(ANA, proposes(euros("90.00"), (second.id, "g5"))).proposals[-1])
+    proposal = desk.approve(desk.do(ANA, proposes(euros("90.00"), (second.id, FIRST_GROUND))).proposals[-1])
 
     desk.do(DIRK, refunds(proposal))
 
@@ -758,7 +769,7 @@ def test_the_last_day_of_an_offer_is_a_day_in_the_zone_of_the_desk() -> None:
                 remedy=RemedyKind.COMPENSATION,
                 amount=euros("1.00"),
                 kind=CompensationKind.DISCOUNT,
-                grounds=("g5",),
+                grounds=(FIRST_GROUND,),
                 reason="sorry",
             ),
             "grounds",
@@ -791,7 +802,7 @@ def test_named_grounds_are_verified_ones_of_this_case_each_named_once() -> None:
     desk = a_desk()
     unverified = desk.ground(euros("1.00"), verified_by=None)
 
-    fields = wrong_fields(desk, ANA, proposes(euros("1.00"), ("g5", "g99", unverified.id, "g5")))
+    fields = wrong_fields(desk, ANA, proposes(euros("1.00"), (FIRST_GROUND, "g99", unverified.id, FIRST_GROUND)))
 
     assert fields == ["grounds[1]", "grounds[2]", "grounds[3]"]
 

@@ -15,6 +15,7 @@ from tests.workflow.builders import (
     DAY,
     DIRK,
     ELI,
+    FIRST_GROUND,
     LOU,
     MAIL,
     MICROSECOND,
@@ -377,7 +378,7 @@ def test_a_refund_is_limited_to_the_grounds_it_names() -> None:
     small = desk.ground(euros("40.00"))
 
     assert refusal(desk, ANA, proposes(euros("40.01"), (small.id,))) == {"within_maximum"}
-    assert desk.propose(euros("340.00")).grounds == ("g5", small.id)
+    assert desk.propose(euros("340.00")).grounds == (FIRST_GROUND, small.id)
 
 
 def test_grounds_never_give_more_than_what_was_paid() -> None:
@@ -471,7 +472,7 @@ def test_only_the_latest_to_verify_a_ground_is_kept_from_approving() -> None:
 def test_whoever_verified_a_ground_may_approve_a_refund_that_names_another() -> None:
     desk = a_desk(affected="100.00")
     desk.ground(euros("100.00"), verified_by=DIRK)
-    proposal = desk.do(ANA, proposes(euros("100.00"), ("g5",))).proposals[-1]
+    proposal = desk.do(ANA, proposes(euros("100.00"), (FIRST_GROUND,))).proposals[-1]
 
     assert desk.approve(proposal, DIRK).status is ProposalStatus.APPROVED
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from tests.workflow.builders import ADAM, ANA, AUDREY, BO, CLEO, DAY, LOU, MAIL, NOON, V1, sealed
+from tests.workflow.builders import ADAM, ANA, AUDREY, BO, CLEO, DAY, LOU, MAIL, NOON, sealed
 from workflow.errors import BadInput, BrokenHistory, Forbidden, GuardRefused
 from workflow.events import Draft, NoteAdded, Recorded
 from workflow.people import (
@@ -29,7 +29,7 @@ TOKEN = CreateToken(person_id="kim", token_id="t1", secret_hash="0" * 64)
 
 
 def recorded(draft: Draft, person: Person | None) -> Recorded:
-    one = sealed(draft, person_chain("kim"), None, ADAM, NOON, V1)
+    one = sealed(draft, person_chain("kim"), None, ADAM, NOON)
     return replace(one, event=replace(one.event, seq=person.version + 1 if person else 1))
 
 
@@ -151,7 +151,7 @@ def test_a_persons_chain_begins_with_the_person_and_tells_of_nothing_else() -> N
 def test_a_person_knows_when_they_were_last_changed() -> None:
     kim = after(ADDING)
     (draft,) = decide_person(kim, TOKEN, ADAM, NOON)
-    later = sealed(draft, kim.chain, None, ADAM, NOON + timedelta(hours=1), V1)
+    later = sealed(draft, kim.chain, None, ADAM, NOON + timedelta(hours=1))
 
     changed = evolve_person(kim, later)
 

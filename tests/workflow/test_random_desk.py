@@ -86,6 +86,8 @@ CHANGED_SETTINGS = (
     ),
 )
 
+Act = Callable[[Proposal], c.Command]
+
 
 class Walk:
     """Three cases of one purchase, and a random command at each step, sensible or not."""
@@ -175,11 +177,10 @@ class Walk:
             return self.proposal(case)
         proposal = self.random.choice(alive[-2:] or case.proposals)
         settling = (issues,) if proposal.remedy is RemedyKind.COMPENSATION else (begins, refunds)
-        likely = (
-            (refunds, refunds, fails) if proposal.status is ProposalStatus.PAYING else (approves, approves, *settling)
-        )
-        act = self.random.choice((*likely * 5, approves, refuses, withdraws, begins, refunds, fails, issues))
-        return act(proposal)
+        paying = proposal.status is ProposalStatus.PAYING
+        likely: tuple[Act, ...] = (refunds, refunds, fails) if paying else (approves, approves, *settling)
+        anyway: tuple[Act, ...] = (approves, refuses, withdraws, begins, refunds, fails, issues)
+        return self.random.choice((*likely * 5, *anyway))(proposal)
 
     def ground(self, case: Case) -> c.Command:
         kind, amount = self.random.choice(tuple(GroundKind)), self.random.choice(AMOUNTS)

@@ -229,6 +229,17 @@ def test_a_letter_that_bounced_waits_for_nobody_and_is_to_be_written_again_soon(
     assert next_due(bounced) == bounced.update_due == NOON + HOUR + DAY
 
 
+def test_a_letter_that_bounced_after_closing_leaves_the_client_unanswered_and_the_case_closed() -> None:
+    desk = a_desk()
+    lead_to(CaseState.CLOSED, desk)
+
+    bounced = desk.do(MAIL, c.RecordBounce(message=f"m{desk.case.answers[-1]}"))
+
+    assert not bounced.is_answered
+    assert bounced.state is CaseState.CLOSED
+    assert deadlines(bounced) == ()
+
+
 def test_a_closed_case_has_no_deadlines_and_a_reopened_one_has_the_next_update() -> None:
     desk = a_desk()
     desk.do(ANA, firing(Trigger.OFFER_ADJUSTMENT))

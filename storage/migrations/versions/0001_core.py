@@ -101,7 +101,7 @@ def create_log() -> None:
 def create_desk() -> None:
     op.create_table(
         "desk",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("log", sa.Text(), nullable=False),
         sa.Column("timezone", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
@@ -132,7 +132,7 @@ def create_desk() -> None:
         "idempotency",
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("fingerprint", sa.Text(), nullable=False),
-        sa.Column("case_id", sa.Text(), nullable=False),
+        sa.Column("chain", sa.Text(), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("at", sa.Text(), nullable=False),

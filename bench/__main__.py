@@ -1,0 +1,101 @@
+"""`make bench`: every figure that docs/benchmarks.md publishes, measured in one run and printed as its tables."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+
+from bench import reads, starting, writes
+from tests.databases import PostgresServer, sqlite_url
+
+CLIENTS = (16, 64)
+
+
+@contextmanager
+def databases() -> Iterator[dict[str, Callable[[], str]]]:
+    """For each kind of database, what makes the URL of a new one: durable, as in production."""
+    with tempfile.TemporaryDirectory(prefix="casework-bench-") as folder, PostgresServer(durable=True) as server:
+        numbers = iter(range(1000))
+        yield {
+            "sqlite": lambda: sqlite_url(Path(folder) / f"{next(numbers)}.db"),
+            "postgresql": server.new_database,
+        }
+
+
+async def bench_writes(new: dict[str, Callable[[], str]], *, quick: bool) -> None:
+    rounds, seconds = (1, 1.0) if quick else (5, 3.0)
+    print("## Transitions per second over HTTP\n")
+    print(
+        "| database | clients | transitions/s | p99 ms | no-op, FastAPI's machinery | ratio |"
+        " no-op, own route | tutorial's shape | times |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
+    for kind, url in new.items():
+        for clients in CLIENTS:
+            f = await writes.measure(url(), tutorial_url(url()), clients=clients, rounds=rounds, seconds=seconds)
+            print(
+                f"| {kind} | {clients} | {f.transitions:,.0f} | {f.p99_ms:.1f} | {f.noop:,.0f} | {f.ratio:.2f} |"
+                f" {f.noop_own:,.0f} | {f.tutorial:,.0f} | {f.times_tutorial:.1f} |",
+                flush=True,
+            )
+    ratio, one, two = await writes.measure_workers(new["postgresql"], rounds, seconds)
+    print(f"\nTwo processes on PostgreSQL, 64 clients: {two:,.0f}/s, one {one:,.0f}/s, ratio {ratio:.2f}\n", flush=True)
+
+
+def tutorial_url(url: str) -> str:
+    """As SQLAlchemy's synchronous engines want it."""
+    return url.replace("postgresql://", "postgresql+psycopg://")
+
+
+async def bench_reads(new: dict[str, Callable[[], str]], *, quick: bool) -> None:
+    sizes = (100, 1000) if quick else (reads.SMALL, reads.LARGE)
+    print("## Reading, one client, medians\n")
+    print("| database | cases | a case of 20 events, ms | list of 50, ms | search, ms |")
+    print("|---|---|---|---|---|")
+    for kind, url in new.items():
+        found = await reads.measure({size: url() for size in sizes})
+        for one in found:
+            print(
+                f"| {kind} | {one.cases:,} | {one.case_ms:.2f} | {one.list_ms:.2f} | {one.search_ms:.2f} |", flush=True
+            )
+        small, large = found
+        print(
+            f"| {kind} | large ÷ small | | {large.list_ms / small.list_ms:.2f} |"
+            f" {large.search_ms / small.search_ms:.2f} |"
+        )
+
+
+async def bench_starts(new: dict[str, Callable[[], str]]) -> None:
+    print("\n## Starting\n")
+    print("| database | `casework serve` to its first answer, s | resident while idle, MB |\n|---|---|---|")
+    for kind, url in new.items():
+        one = await starting.measure(url())
+        print(f"| {kind} | {one.seconds:.2f} | {one.idle_mb:.0f} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", default=["writes", "reads", "starts", "verifying"])
+    parser.add_argument(
+        "--quick", action="store_true", help="short rounds and small desks: whether it runs, not how fast"
+    )
+    options = parser.parse_args()
+    with databases() as new:
+        if "writes" in options.parts:
+            uvloop.run(bench_writes(new, quick=options.quick))
+        if "reads" in options.parts:
+            uvloop.run(bench_reads(new, quick=options.quick))
+        if "starts" in options.parts:
+            uvloop.run(bench_starts(new))
+        if "verifying" in options.parts:
+            command = [sys.executable, "-m", "bench.verifying", *(["--events", "10000"] if options.quick else [])]
+            subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

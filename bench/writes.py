@@ -1,0 +1,161 @@
+"""Durable, audited transitions per second over HTTP, beside a no-op and the tutorial's shape on the same server."""
+
+import asyncio
+import itertools
+import os
+import statistics
+import urllib.request
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from bench.client import Conversation, Repeat, Request, Round, post, run_round
+from bench.desk import open_cases, prepared
+from bench.serving import compared
+
+NEXT_MONTH = (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
+
+STEPS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("investigate", {}),
+    ("offer_adjustment", {"description": "another audience, shown to former buyers only", "answer_by": NEXT_MONTH}),
+    ("resume", {"reason_code": "declined"}),
+    ("offer_adjustment", {"description": "a new headline and two more banners", "answer_by": NEXT_MONTH}),
+    ("resume", {"reason_code": "insufficient"}),
+    ("offer_adjustment", {"description": "a month of retargeting on the house", "answer_by": NEXT_MONTH}),
+)
+BODIES = tuple(
+    msgspec.json.encode({"trigger": trigger, "reason": "as the client asked on the telephone", "data": data})
+    for trigger, data in STEPS
+)
+
+
+class Movers:
+    """The cases that a round's connections share out among themselves, each moved along STEPS."""
+
+    def __init__(self, case_ids: list[str], token: str, *, first_version: int = 1) -> None:
+        self.case_ids = iter(case_ids)
+        self.token = token
+        self.first_version = first_version
+        self.keys = itertools.count()
+        self.run = os.urandom(4).hex()
+
+
+class Mover(Conversation):
+    """One connection: takes a case through all its steps, with If-Match and a fresh Idempotency-Key each time."""
+
+    def __init__(self, shared: Movers, path: str = "/v1/cases/{}/transitions") -> None:
+        self.shared = shared
+        self.path = path
+        self.case_id: str | None = None
+        self.step = len(STEPS)
+        self.version = 0
+
+    def next_request(self) -> Request | None:
+        if self.step == len(STEPS):
+            self.case_id = next(self.shared.case_ids, None)
+            self.step, self.version = 0, self.shared.first_version
+        if self.case_id is None:
+            return None
+        body = BODIES[self.step]
+        self.step += 1
+        return post(
+            self.path.format(self.case_id),
+            self.shared.token,
+            body,
+            If_Match=f'"{self.version}"',
+            Idempotency_Key=f"{self.shared.run}-{next(self.shared.keys)}",
+        )
+
+    def answered(self, status: int, head: bytes) -> None:  # noqa: ARG002 - the conversation's interface
+        if status == 200:
+            self.version += 1
+        else:
+            self.step = len(STEPS)
+
+
+class Figures(msgspec.Struct):
+    """Medians over the rounds: rates per second, and the slowest hundredth of the transitions in milliseconds."""
+
+    database: str
+    clients: int
+    transitions: float
+    p99_ms: float
+    noop: float
+    noop_own: float
+    tutorial: float
+    ratio: float
+    times_tutorial: float
+
+
+async def measure(url: str, tutorial_url: str, *, clients: int, rounds: int = 3, seconds: float = 3.0) -> Figures:
+    desk, token = await prepared(url)
+    expected = int(7000 * seconds * (rounds + 1) / len(STEPS)) + clients
+    cases = iter([entry.case.id for entry in await open_cases(desk, expected)])
+    await desk.close()
+    results: dict[str, list[Round]] = {"transitions": [], "noop": [], "noop_own": [], "tutorial": []}
+    async with compared(url, tutorial_url) as port:
+        tutorial_cases = iter([await tutorial_case(port) for _ in range(150 * (rounds + 1))])
+        for number in range(rounds + 1):
+            taken = list(itertools.islice(cases, expected // (rounds + 1)))
+            movers = Movers(taken, token)
+            rounds_now: dict[str, Sequence[Conversation]] = {
+                "noop": [Repeat(post("/bench/noop/x", token, BODIES[1], If_Match='"1"', Idempotency_Key="x"))]
+                * clients,
+                "transitions": [Mover(movers) for _ in range(clients)],
+                "noop_own": [Repeat(post("/bench/noop-own/x", token, BODIES[1], If_Match='"1"'))] * clients,
+            }
+            tutorials = Movers(list(itertools.islice(tutorial_cases, 150)), token)
+            rounds_now["tutorial"] = [Mover(tutorials, "/bench/tutorial/{}") for _ in range(clients)]
+            for name, conversations in rounds_now.items():
+                result = await run_round(port, list(conversations), seconds)
+                if result.failures and name != "tutorial":
+                    raise RuntimeError(f"{result.failures} of {result.requests} requests of {name} failed")
+                if number:  # the first round warms up
+                    results[name].append(result)
+
+    def rate(name: str) -> float:
+        return statistics.median(one.rate for one in results[name]) if results[name] else 0.0
+
+    ratios = [t.rate / n.rate for t, n in zip(results["transitions"], results["noop"], strict=True)]
+    return Figures(
+        database=url.partition(":")[0],
+        clients=clients,
+        transitions=rate("transitions"),
+        p99_ms=statistics.median(one.percentile(0.99) for one in results["transitions"]) * 1000,
+        noop=rate("noop"),
+        noop_own=rate("noop_own"),
+        tutorial=rate("tutorial"),
+        ratio=statistics.median(ratios),
+        times_tutorial=rate("transitions") / rate("tutorial") if rate("tutorial") else 0.0,
+    )
+
+
+async def tutorial_case(port: int) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/bench/tutorial", method="POST", data=b"")
+    answer = await asyncio.to_thread(urllib.request.urlopen, request)
+    return str(msgspec.json.decode(answer.read())["id"])
+
+
+async def measure_workers(new: Callable[[], str], rounds: int, seconds: float) -> tuple[float, float, float]:
+    """Two processes on PostgreSQL against one, in turns: the ratio, and both rates."""
+    desk_urls = {1: new(), 2: new()}
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    prepared_desks = {}
+    for workers, url in desk_urls.items():
+        desk, token = await prepared(url)
+        count = int(8000 * workers * seconds * (rounds + 1) / len(STEPS)) + 64
+        prepared_desks[workers] = (token, iter([entry.case.id for entry in await open_cases(desk, count)]), count)
+        await desk.close()
+    async with compared(desk_urls[1], "", 1) as one, compared(desk_urls[2], "", 2) as two:
+        for number in range(rounds + 1):
+            for workers, port in ((1, one), (2, two)):
+                token, cases, count = prepared_desks[workers]
+                movers = Movers(list(itertools.islice(cases, count // (rounds + 1))), token)
+                result = await run_round(port, [Mover(movers) for _ in range(64)], seconds)
+                if result.failures:
+                    raise RuntimeError(f"{result.failures} of {result.requests} requests failed")
+                if number:
+                    rates[workers].append(result.rate)
+    ratio = statistics.median(b / a for a, b in zip(rates[1], rates[2], strict=True))
+    return ratio, statistics.median(rates[1]), statistics.median(rates[2])

@@ -1,0 +1,122 @@
+"""Every route of the service, with who may use it and a request that makes sense there."""
+
+from typing import Any
+
+import msgspec
+from fastapi.routing import APIRoute
+
+from api.app import ROUTERS
+from tests.api.driving import Json, Service, a_purchase, day, euros
+
+AGENT, LEAD, APPROVER, AUDITOR, ADMIN = (frozenset({one}) for one in ("agent", "lead", "approver", "auditor", "admin"))
+WORKERS = AGENT | LEAD
+RECORDERS = WORKERS | APPROVER
+READERS = RECORDERS | AUDITOR
+EVERYONE = READERS | ADMIN
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """`body` None: none is sent. `if_match`: the version that was seen has to be said."""
+
+    who: frozenset[str]
+    body: Json | None = None
+    if_match: bool = False
+
+
+def change(who: frozenset[str], **body: Any) -> Route:
+    return Route(who=who, body=body, if_match=True)
+
+
+def addition(who: frozenset[str], **body: Any) -> Route:
+    return Route(who=who, body=body)
+
+
+READING = Route(who=READERS)
+LOOKING_UP = Route(who=EVERYONE)
+OPEN_TO_ALL = Route(who=frozenset())
+
+CASE = "/v1/cases/{case_id}"
+PROPOSAL = f"{CASE}/proposals/{{proposal_id}}"
+PERSON = "/v1/people/{person_id}"
+BECAUSE = {"reason": "as agreed"}
+
+ROUTES: dict[str, Route] = {
+    "POST /v1/cases": addition(
+        RECORDERS, subject="", message="Hello", client={"name": "", "email": "una@example.com"}, category="other"
+    ),
+    "GET /v1/cases": READING,
+    f"GET {CASE}": READING,
+    f"GET {CASE}/transitions": READING,
+    f"POST {CASE}/transitions": change(RECORDERS, trigger="issue_compensation", data={"proposal": None}, **BECAUSE),
+    f"PUT {CASE}/purchase": change(RECORDERS, **a_purchase()),
+    f"POST {CASE}/purchase/checks": change(RECORDERS, **BECAUSE),
+    f"POST {CASE}/grounds": change(RECORDERS, kind="billing_error", affected=euros("9.00"), statement="twice"),
+    f"POST {CASE}/grounds/{{ground_id}}/verifications": change(RECORDERS, verified=True, evidence="statement"),
+    f"POST {CASE}/proposals": change(RECORDERS, remedy="refund", amount=euros("9.00"), **BECAUSE),
+    f"POST {PROPOSAL}/verdicts": change(LEAD | APPROVER, verdict="refuse", digest="another", **BECAUSE),
+    f"POST {PROPOSAL}/payouts": change(APPROVER, **BECAUSE),
+    f"POST {PROPOSAL}/payout-failures": change(APPROVER, **BECAUSE),
+    f"POST {PROPOSAL}/withdrawal": change(RECORDERS, **BECAUSE),
+    f"PUT {CASE}/assignee": change(LEAD, assignee="bo"),  # and an agent, to take it
+    f"PUT {CASE}/category": change(RECORDERS, category="other"),
+    f"PUT {CASE}/requested-at": change(LEAD, requested_at=day(-1), **BECAUSE),
+    f"PUT {CASE}/participants": addition(RECORDERS, participants=["una@example.org"]),
+    f"POST {CASE}/notes": addition(RECORDERS, text="called back"),
+    f"GET {CASE}/messages": READING,
+    f"POST {CASE}/messages": addition(RECORDERS, text="Hello", direction="inbound"),
+    f"POST {CASE}/messages/{{message_id}}/no-answer-needed": addition(RECORDERS, **BECAUSE),
+    f"GET {CASE}/attachments": READING,
+    f"GET {CASE}/attachments/{{attachment_id}}": READING,
+    f"POST {CASE}/attachments": Route(who=RECORDERS),  # a form
+    f"POST {CASE}/links": addition(RECORDERS, kind="related", case="the other"),
+    f"GET {CASE}/events": READING,
+    f"GET {CASE}/replay": READING,
+    **{f"GET {CASE}/diagram.{ending}": READING for ending in ("svg", "mmd", "dot")},
+    "GET /v1/lifecycle": LOOKING_UP,
+    **{f"GET /v1/lifecycle/diagram.{ending}": LOOKING_UP for ending in ("svg", "mmd", "dot")},
+    "GET /v1/events": READING,
+    "GET /v1/refusals": Route(who=LEAD | AUDITOR),
+    "GET /v1/set-aside": READING,
+    "GET /v1/policy": LOOKING_UP,
+    "POST /v1/policy": addition(ADMIN, settings={"window_days": 14}),
+    "POST /v1/policy/evaluate": addition(EVERYONE, requested_at=day(0), category="other", purchase=None),
+    "GET /v1/me": LOOKING_UP,
+    "GET /v1/people": LOOKING_UP,
+    "POST /v1/people": addition(ADMIN, email="kim@step-into.example", name="Kim", roles=["agent"]),
+    f"PUT {PERSON}/roles": addition(ADMIN, roles=["agent"]),
+    f"POST {PERSON}/tokens": addition(ADMIN),
+    f"POST {PERSON}/tokens/{{token_id}}/revocation": addition(ADMIN, **BECAUSE),
+    f"POST {PERSON}/disabling": addition(ADMIN, **BECAUSE),
+    "GET /healthz": OPEN_TO_ALL,
+    "GET /readyz": OPEN_TO_ALL,
+    "GET /metrics": OPEN_TO_ALL,
+}
+
+
+def served() -> dict[str, APIRoute]:
+    """The routes that there are."""
+    routes = [one for router in ROUTERS for one in router.routes if isinstance(one, APIRoute)]
+    return {f"{method} {one.path}": one for one in routes for method in one.methods}
+
+
+async def a_furnished_case(service: Service) -> dict[str, str]:
+    """What paths name: a case in which there is something of everything, and Bo with a token."""
+    case = await service.ana.investigate(purchase=a_purchase())
+    case_id: str = case["id"]
+    await service.ana.add(case_id, "purchase/checks", reason="seen")
+    claim = {"kind": "billing_error", "affected": euros("300.00"), "statement": "charged twice"}
+    ground = await service.ana.add(case_id, "grounds", **claim)
+    await service.bo.add(case_id, f"grounds/{ground['id']}/verifications", verified=True, evidence="bank statement")
+    refund = {"remedy": "refund", "amount": euros("300.00"), "reason": "charged twice"}
+    proposal = await service.ana.add(case_id, "proposals", **refund)
+    form = {"file": ("statement.txt", b"12 March: 300.00 twice", "text/plain")}
+    file = await service.ana.send("POST", f"/v1/cases/{case_id}/attachments", files=form)
+    return {
+        "case_id": case_id,
+        "ground_id": ground["id"],
+        "proposal_id": proposal["id"],
+        "message_id": "m1",
+        "attachment_id": file.json()["id"],
+        "person_id": "bo",
+        "token_id": "token-bo",
+    }

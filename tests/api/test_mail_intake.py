@@ -1,0 +1,689 @@
+"""Mail that is delivered: whose case it is, what it opens, and that it counts once."""
+
+import asyncio
+import json
+import random
+import re
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from sqlalchemy import func, select
+
+from api import mail_intake
+from api.desk import MAIL_TAG_ALPHABET, Desk
+from api.mail_intake import Outcome, Summary, Taken, import_mail, take_in
+from api.settings import Settings
+from storage import cases
+from storage.cases import Filter, Sort
+from storage.database import open_database
+from storage.desk import ensure_desk
+from storage.submissions import Receipt, Submission, Unavailable
+from storage.tables import EventRow, columns
+from tests.shared import shared_path
+from tests.storage import conftest as databases
+from workflow.cases import Case
+from workflow.commands import CloseData, Command, Fire, SetParticipants
+from workflow.events import AttachmentAdded, EventData, MailSetAside, MessageReceived, Opened
+from workflow.people import AddPerson
+from workflow.policy import Category
+from workflow.roles import Role, system_actor
+from workflow.states import CaseState, Resolution, Trigger
+
+postgres, postgres_template, sqlite_template, backend, database_url = (
+    databases.postgres,
+    databases.postgres_template,
+    databases.sqlite_template,
+    databases.backend,
+    databases.database_url,
+)
+
+NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
+LEAD = "lead-1"
+OWN_MAILS = Path(__file__).parent / "mails"
+EXAMPLES = ("published", "own")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@asynccontextmanager
+async def opened_desk(url: str, clock: Clock) -> AsyncIterator[Desk]:
+    settings = Settings.model_validate(
+        {"support_address": "support@step-into.example", "mail_host": "mx.step-into.example"}
+    )
+    database = open_database(url)
+    await database.run(partial(ensure_desk, timezone="UTC", now=clock()))
+    desk = Desk(settings, database, clock)
+    await desk.open()
+    yield desk
+    await desk.close()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def desk(database_url: str, clock: Clock) -> AsyncIterator[Desk]:
+    async with opened_desk(database_url, clock) as desk:
+        yield desk
+
+
+def a_mail(
+    sender: str = "Orla Quince <orla@kiosk.example.com>", *, text: str = "The pixel is off.", **fields: str | None
+) -> bytes:
+    """A letter to the desk; `fields` are header fields by name, with None to leave one out."""
+    header = {
+        "received": "from kiosk by mx.step-into.example; Mon, 2 Nov 2026 09:00:00 +0000",
+        "from": sender,
+        "to": "support@step-into.example",
+        "subject": "Pixel",
+        "message-id": f"<{uuid.uuid4()}@kiosk.example.com>",
+        **{name.replace("_", "-"): value for name, value in fields.items()},
+    }
+    lines = [f"{name}: {value}" for name, value in header.items() if value is not None]
+    return "\r\n".join([*lines, "", text, ""]).encode()
+
+
+async def deliver(desk: Desk, raw: bytes, *, trust_dates: bool = False) -> Taken:
+    return await take_in(desk, raw, arrived_at=desk.clock(), trust_dates=trust_dates)
+
+
+async def the_case(desk: Desk, taken: Taken) -> Case:
+    entry = await cases.one(desk.database, taken.case_id or "")
+    assert entry is not None
+    return entry.case
+
+
+async def all_cases(desk: Desk) -> list[Case]:
+    return [one.entry.case for one in await cases.listing(desk.database, Filter(), Sort.OLDEST, now=NOON, after=None, limit=200)]
+
+
+async def history(desk: Desk, case_id: str) -> list[tuple[EventData, dict[str, str]]]:
+    """What happened in a case, each event with its texts by field."""
+    texts = await cases.texts_of(desk.database, case_id)
+    found = []
+    for one, _ in await cases.events(desk.database, case_id):
+        here = {key.partition("/")[2]: text for key, text in texts.items() if key.startswith(f"{one.event.seq}/")}
+        found.append((one.data, here))
+    return found
+
+
+async def set_aside(desk: Desk) -> list[tuple[str, dict[str, str]]]:
+    """Reason and texts of all mail that was set aside, newest first."""
+    found = await cases.of_type(desk.database, "mail_set_aside", None, 200)
+    return [(one.data.reason, texts) for _, one, texts in found if isinstance(one.data, MailSetAside)]
+
+
+async def events_written(desk: Desk) -> int:
+    (row,) = await desk.database.rows(select(func.count(columns(EventRow).id)))
+    return int(row[0])
+
+
+async def as_lead(desk: Desk, command: Command, case_id: str) -> None:
+    directory = await desk.ledger.writer.directory()
+    if LEAD not in directory.people:
+        lead = AddPerson(person_id=LEAD, email="lead@step-into.example", name="Lea Lead", roles=(Role.LEAD,))
+        await desk.submit_as_system("operator", lead, via="cli", admin=True)
+    actor = msgspec.structs.replace(system_actor(LEAD), kind="person")
+    submission = Submission(command=command, actor=actor, via="api", request=str(uuid.uuid4()), case_id=case_id)
+    assert isinstance(await desk.ledger.submit(submission), Receipt)
+
+
+async def close(desk: Desk, case_id: str) -> None:
+    data = CloseData(resolution=Resolution.SPAM)
+    await as_lead(desk, Fire(trigger=Trigger.CLOSE, reason="nothing to do", data=data), case_id)
+
+
+def collapsed(text: str) -> str:
+    return re.sub(r"[\s\0-\x1f\x7f]+", " ", text).strip()
+
+
+# The examples.
+
+
+def examples(collection: str) -> list[tuple[dict[str, Any], bytes]]:
+    folder = shared_path("inquiries") if collection == "published" else OWN_MAILS
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    return [(entry, (folder / entry["file"]).read_bytes()) for entry in index]
+
+
+async def deliver_examples(desk: Desk, collection: str) -> dict[str, tuple[dict[str, Any], bytes, Taken]]:
+    """In the order of the index, with the real tags of the cases they belong to."""
+    delivered: dict[str, tuple[dict[str, Any], bytes, Taken]] = {}
+    for entry, example in examples(collection):
+        raw, placeholder = example, entry.get("tag_placeholder")
+        if placeholder:
+            tag = f"[#{(await the_case(desk, delivered[entry['thread_of']][2])).mail_tag}]"
+            raw = raw.replace(placeholder.encode(), tag.encode())
+            entry["subject"] = entry["subject"].replace(placeholder, tag)
+        delivered[entry["file"]] = (entry, raw, await deliver(desk, raw))
+    return delivered
+
+
+EXPECTED = {
+    "new": Outcome.OPENED,
+    "follow_up": Outcome.JOINED,
+    "duplicate": Outcome.DUPLICATE,
+    "automatic": Outcome.SET_ASIDE,
+    "rejected": Outcome.SET_ASIDE,
+}
+
+
+@pytest.mark.parametrize("collection", EXAMPLES)
+async def test_every_example_opens_or_joins_the_case_it_belongs_to(desk: Desk, collection: str) -> None:
+    delivered = await deliver_examples(desk, collection)
+
+    for file, (entry, _, taken) in delivered.items():
+        assert taken.outcome is EXPECTED[entry["kind"]], file
+        if entry["kind"] == "follow_up" and entry.get("thread_of"):
+            assert taken.case_id == delivered[entry["thread_of"]][2].case_id, file
+        if "must_not_join" in entry:
+            assert taken.case_id != delivered[entry["must_not_join"]][2].case_id, file
+    opened = {taken.case_id for entry, _, taken in delivered.values() if entry["kind"] == "new"}
+    assert {case.id for case in await all_cases(desk)} == opened
+
+
+@pytest.mark.parametrize("collection", EXAMPLES)
+async def test_every_example_is_kept_as_it_was_meant(desk: Desk, collection: str) -> None:
+    delivered = await deliver_examples(desk, collection)
+
+    for file, (entry, _, taken) in delivered.items():
+        if taken.case_id is None:
+            continue
+        story = await history(desk, taken.case_id)
+        letter = next(
+            number
+            for number, (data, texts) in enumerate(story)
+            if isinstance(data, Opened | MessageReceived) and collapsed(texts.get("subject", "")) == entry["subject"]
+        )
+        data, texts = story[letter]
+        text = texts["message" if isinstance(data, Opened) else "text"]
+        assert (texts["client_email"] if isinstance(data, Opened) else texts["sender"]) == entry["from"], file
+        assert entry["must_contain"] in collapsed(text), file
+        assert not [one for one in entry["must_not_contain"] if one in text], file
+        names = [texts["name"] for data, texts in story if of_message(data, f"m{letter + 1}")]
+        assert names == entry["attachments"], file
+
+
+def of_message(data: EventData, message: str) -> bool:
+    return isinstance(data, AttachmentAdded) and data.message == message
+
+
+@pytest.mark.parametrize("collection", EXAMPLES)
+async def test_the_examples_delivered_once_more_have_no_effect(desk: Desk, collection: str) -> None:
+    delivered = await deliver_examples(desk, collection)
+    before = await events_written(desk)
+
+    again = [await deliver(desk, raw) for _, raw, _ in delivered.values()]
+
+    assert {taken.outcome for taken in again} == {Outcome.DUPLICATE}
+    assert await events_written(desk) == before
+
+
+@pytest.mark.parametrize("collection", EXAMPLES)
+@pytest.mark.parametrize("seed", range(3))
+async def test_in_whatever_order_the_examples_come_each_counts_once(desk: Desk, collection: str, seed: int) -> None:
+    mails = [raw for _, raw in examples(collection)]
+    random.Random(seed).shuffle(mails)
+    first = [await deliver(desk, raw) for raw in mails]
+    before = await events_written(desk)
+
+    again = [await deliver(desk, raw) for raw in reversed(mails)]
+
+    assert sum(taken.outcome is not Outcome.DUPLICATE for taken in first) == len(set(mails))
+    assert {taken.outcome for taken in again} == {Outcome.DUPLICATE}
+    assert await events_written(desk) == before
+
+
+# A new case.
+
+
+async def test_a_letter_opens_a_case_with_a_tag_and_without_a_category(desk: Desk) -> None:
+    taken = await deliver(desk, a_mail("Orla Quince <Orla@Kiosk.example.com>"))
+
+    case = await the_case(desk, taken)
+    ((_, texts),) = await history(desk, case.id)
+    assert texts["client_name"] == "Orla Quince"
+    assert texts["client_email"] == "orla@kiosk.example.com"
+    assert re.fullmatch(f"[{MAIL_TAG_ALPHABET}]{{8}}", case.mail_tag)
+    assert case.category is Category.OTHER
+    assert (case.follows, case.unverified_of) == (None, None)
+
+
+async def test_the_log_says_that_the_mail_did_it(desk: Desk) -> None:
+    taken = await deliver(desk, a_mail())
+
+    ((event, _),) = await cases.events(desk.database, taken.case_id or "")
+    assert (event.event.actor, event.event.via) == ("system:mail", "mail")
+
+
+async def test_a_letter_without_a_subject_has_its_first_words_for_a_title(desk: Desk) -> None:
+    taken = await deliver(desk, a_mail(subject=None, text="The pixel is off.\r\nSince noon."))
+
+    ((_, texts),) = await history(desk, taken.case_id or "")
+    assert (texts["subject"], texts["title"]) == ("", "The pixel is off. Since noon.")
+
+
+async def test_a_letter_of_a_subject_alone_is_a_letter(desk: Desk) -> None:
+    taken = await deliver(desk, a_mail(subject="Please call", text=""))
+
+    ((_, texts),) = await history(desk, taken.case_id or "")
+    assert (texts["subject"], texts["message"]) == ("Please call", "")
+
+
+async def test_the_request_was_made_when_our_server_received_it_whatever_its_date_says(desk: Desk) -> None:
+    taken = await deliver(desk, a_mail(date="Sat, 1 Aug 2026 08:00:00 +0000"))
+
+    assert (await the_case(desk, taken)).received_at == datetime(2026, 11, 2, 9, tzinfo=UTC)
+
+
+async def test_in_an_archive_of_ones_own_the_dates_are_believed(desk: Desk) -> None:
+    taken = await deliver(desk, a_mail(date="Sat, 1 Aug 2026 08:00:00 +0000"), trust_dates=True)
+
+    assert (await the_case(desk, taken)).received_at == datetime(2026, 8, 1, 8, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("impossible", ["Mon, 2 Nov 2037 09:00:00 +0000", "Mon, 2 Nov 0999 09:00:00 +0000"])
+async def test_no_request_was_made_in_the_future_or_in_the_middle_ages(desk: Desk, impossible: str) -> None:
+    received = f"from kiosk by mx.step-into.example; {impossible}"
+
+    taken = await deliver(desk, a_mail(received=received))
+
+    assert (await the_case(desk, taken)).received_at == NOON
+
+
+async def test_a_mail_tag_that_a_case_has_already_is_drawn_anew(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = await the_case(desk, await deliver(desk, a_mail()))
+    tags = iter([taken.mail_tag, "7K3M9Q2F"])
+    monkeypatch.setattr(mail_intake, "new_mail_tag", lambda: next(tags))
+
+    other = await deliver(desk, a_mail())
+
+    assert other.outcome is Outcome.OPENED
+    assert (await the_case(desk, other)).mail_tag == "7K3M9Q2F"
+
+
+# The case that a letter joins.
+
+
+@pytest.mark.parametrize("field", ["references", "in_reply_to"])
+async def test_the_clients_answer_joins_the_case_that_it_refers_to(desk: Desk, field: str) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+
+    taken = await deliver(
+        desk, a_mail("ORLA@kiosk.example.com", subject="Thanks!", **{field: "<first@kiosk.example.com>"})
+    )
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=opened.case_id)
+    _, (data, texts) = await history(desk, opened.case_id or "")
+    assert isinstance(data, MessageReceived)
+    assert (texts["sender"], texts["subject"]) == ("orla@kiosk.example.com", "Thanks!")
+
+
+async def test_an_answer_to_an_answer_joins_as_well(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<1@kiosk.example.com>"))
+    await deliver(desk, a_mail(message_id="<2@kiosk.example.com>", references="<1@kiosk.example.com>"))
+
+    taken = await deliver(desk, a_mail(in_reply_to="<2@kiosk.example.com>"))
+
+    assert taken.case_id == opened.case_id
+
+
+async def test_the_clients_letter_with_the_tag_joins_the_case(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    tag = (await the_case(desk, opened)).mail_tag
+
+    taken = await deliver(desk, a_mail(subject=f"AW: [#{tag.lower()}] your letter"))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=opened.case_id)
+
+
+async def test_the_clients_letter_with_the_number_alone_opens_another_case(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    number = (await the_case(desk, opened)).number
+
+    taken = await deliver(desk, a_mail(subject=f"Re: C-{number}"))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of is None
+
+
+@pytest.mark.parametrize("knowing", ["tag", "message_id"])
+async def test_a_stranger_who_knows_the_thread_opens_a_case_beside_it(desk: Desk, knowing: str) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    tag = (await the_case(desk, opened)).mail_tag
+    known: dict[str, str] = (
+        {"subject": f"Re: [#{tag}]"} if knowing == "tag" else {"references": "<first@kiosk.example.com>"}
+    )
+
+    taken = await deliver(desk, a_mail("Orla Quince <orla@kiosk.example.net>", text="Another bank account.", **known))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of == opened.case_id
+    assert (await the_case(desk, opened)).version == 1
+
+
+async def test_whoever_was_made_a_participant_may_join(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    await as_lead(desk, SetParticipants(participants=("Colleague@Kiosk.example.com",)), opened.case_id or "")
+
+    taken = await deliver(desk, a_mail("colleague@kiosk.example.COM", references="<first@kiosk.example.com>"))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=opened.case_id)
+
+
+async def test_whoever_is_no_participant_any_more_may_not_join(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    for participants in (("colleague@kiosk.example.com",), ()):
+        await as_lead(desk, SetParticipants(participants=participants), opened.case_id or "")
+
+    taken = await deliver(desk, a_mail("colleague@kiosk.example.com", references="<first@kiosk.example.com>"))
+
+    assert taken.outcome is Outcome.OPENED
+
+
+async def test_of_several_cases_the_latest_reference_that_fits_counts(desk: Desk) -> None:
+    await deliver(desk, a_mail(message_id="<old@kiosk.example.com>"))
+    latest = await deliver(desk, a_mail(message_id="<new@kiosk.example.com>"))
+    await deliver(desk, a_mail("thief@example.net", message_id="<theirs@example.net>"))
+    references = "<old@kiosk.example.com> <new@kiosk.example.com> <unknown@example.net> <theirs@example.net>"
+
+    taken = await deliver(desk, a_mail(references=references))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=latest.case_id)
+
+
+async def test_the_thread_of_a_letter_counts_before_an_old_tag_in_its_subject(desk: Desk) -> None:
+    tag = (await the_case(desk, await deliver(desk, a_mail()))).mail_tag
+    other = await deliver(desk, a_mail(message_id="<other@kiosk.example.com>"))
+
+    taken = await deliver(desk, a_mail(subject=f"Re: [#{tag}]", references="<other@kiosk.example.com>"))
+
+    assert taken.case_id == other.case_id
+
+
+async def test_mail_that_was_set_aside_starts_no_thread(desk: Desk) -> None:
+    await deliver(desk, a_mail(message_id="<auto@kiosk.example.com>", auto_submitted="auto-replied"))
+
+    taken = await deliver(desk, a_mail(references="<auto@kiosk.example.com>"))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of is None
+
+
+# A closed case.
+
+
+@pytest.fixture
+async def closed(desk: Desk) -> Taken:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    await close(desk, opened.case_id or "")
+    return opened
+
+
+async def test_mail_to_a_case_closed_lately_is_recorded_and_the_case_stays_closed(
+    desk: Desk, clock: Clock, closed: Taken
+) -> None:
+    clock.now += timedelta(days=30)
+
+    taken = await deliver(desk, a_mail(references="<first@kiosk.example.com>"))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=closed.case_id)
+    case = await the_case(desk, closed)
+    assert (case.state, case.client_messages) == (CaseState.CLOSED, (1, 3))
+
+
+async def test_mail_to_a_case_closed_long_ago_opens_one_that_follows(desk: Desk, clock: Clock, closed: Taken) -> None:
+    clock.now += timedelta(days=30, minutes=1)
+
+    taken = await deliver(desk, a_mail(message_id="<late@kiosk.example.com>", references="<first@kiosk.example.com>"))
+
+    assert taken.outcome is Outcome.OPENED
+    case = await the_case(desk, taken)
+    assert (case.follows, case.unverified_of) == (closed.case_id, None)
+    assert (await the_case(desk, closed)).version == 2
+    answer = await deliver(desk, a_mail(references="<first@kiosk.example.com> <late@kiosk.example.com>"))
+    assert answer == Taken(outcome=Outcome.JOINED, case_id=case.id)
+
+
+async def test_a_strangers_mail_to_a_case_closed_long_ago_follows_nothing(
+    desk: Desk, clock: Clock, closed: Taken
+) -> None:
+    clock.now += timedelta(days=31)
+
+    taken = await deliver(desk, a_mail("thief@example.net", references="<first@kiosk.example.com>"))
+
+    case = await the_case(desk, taken)
+    assert (case.follows, case.unverified_of) == (None, closed.case_id)
+
+
+# Mail that opens nothing.
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"auto_submitted": "auto-replied"}, "auto_submitted"),
+        ({"list_id": "<gossip.example.org>"}, "list"),
+        ({"sender": "support@step-into.example"}, "own_address"),
+        ({"sender": "MAILER-DAEMON@example.net"}, "bounce"),
+        ({"sender": "nobody"}, "no_sender"),
+    ],
+)
+async def test_mail_that_nobody_can_be_answered_for_is_set_aside_with_the_reason(
+    desk: Desk, fields: dict[str, Any], reason: str
+) -> None:
+    taken = await deliver(desk, a_mail(subject="Spring offers", text="Buy now.", **fields))
+
+    assert taken == Taken(outcome=Outcome.SET_ASIDE, reason=reason)
+    ((recorded, texts),) = await set_aside(desk)
+    assert recorded == reason
+    assert (texts["subject"], texts["text"]) == ("Spring offers", "Buy now.")
+    assert await all_cases(desk) == []
+
+
+async def test_automatic_mail_in_a_known_thread_leaves_the_case_as_it_is(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+
+    await deliver(desk, a_mail(references="<first@kiosk.example.com>", auto_submitted="auto-replied"))
+
+    assert (await the_case(desk, opened)).version == 1
+
+
+async def test_what_cannot_be_read_is_set_aside_once_with_its_beginning(desk: Desk) -> None:
+    raw = b"\0no mail \xff" * 100_000
+
+    outcomes = [(await deliver(desk, raw)).outcome for _ in range(2)]
+
+    assert outcomes == [Outcome.SET_ASIDE, Outcome.DUPLICATE]
+    ((reason, texts),) = await set_aside(desk)
+    assert reason == "no_header"
+    assert texts["text"].startswith("\ufffdno mail \ufffd")
+    assert len(texts["text"]) < 50_000
+
+
+async def test_a_letter_that_the_rules_refuse_is_set_aside_with_the_reason(desk: Desk, clock: Clock) -> None:
+    class TurnedBack(Clock):
+        """A machine's clock that is put right between two readings of it."""
+
+        def __call__(self) -> datetime:
+            self.now -= timedelta(hours=1)
+            return self.now
+
+    desk.clock = TurnedBack()
+    clock.now -= timedelta(days=1)
+
+    taken = await deliver(desk, a_mail())
+
+    assert taken == Taken(outcome=Outcome.SET_ASIDE, reason="refused: invalid")
+    assert len(await set_aside(desk)) == 1
+
+
+# The same mail again.
+
+
+async def test_twenty_deliveries_of_one_letter_at_once_open_one_case(desk: Desk) -> None:
+    raw = a_mail()
+
+    taken = await asyncio.gather(*(deliver(desk, raw) for _ in range(20)))
+
+    assert sorted(one.outcome for one in taken) == [Outcome.DUPLICATE] * 19 + [Outcome.OPENED]
+    assert len(await all_cases(desk)) == 1
+
+
+async def test_two_services_that_receive_the_same_letters_open_each_case_once(
+    desk: Desk, database_url: str, clock: Clock
+) -> None:
+    mails = [a_mail() for _ in range(10)]
+
+    async with opened_desk(database_url, clock) as other:
+        taken = await asyncio.gather(*(deliver(one, raw) for raw in mails for one in (desk, other)))
+
+    assert sorted(one.outcome for one in taken) == [Outcome.DUPLICATE] * 10 + [Outcome.OPENED] * 10
+    assert len(await all_cases(desk)) == 10
+
+
+async def test_two_letters_under_one_message_id_are_two_letters(desk: Desk) -> None:
+    taken = [await deliver(desk, a_mail(message_id="<same@kiosk.example.com>", text=text)) for text in ("One.", "Two.")]
+
+    assert [one.outcome for one in taken] == [Outcome.OPENED, Outcome.OPENED]
+
+
+async def test_a_letter_that_comes_by_another_route_is_the_same_letter(desk: Desk) -> None:
+    raw = a_mail()
+    await deliver(desk, raw)
+
+    taken = await deliver(
+        desk, b"Received: from relay by mx.step-into.example; Tue, 3 Nov 2026 10:00:00 +0000\r\n" + raw
+    )
+
+    assert taken.outcome is Outcome.DUPLICATE
+
+
+# Whatever comes.
+
+
+HOSTILE = {
+    "nothing": b"",
+    "NUL": b"From: a@kiosk.example.com\r\nSubject: a\0b\r\n\r\nc\0d",
+    "half a character": b"From: a@kiosk.example.com\r\nSubject: =?utf-8?Q?=ED=A0=80?=\r\n\r\n\xed\xa0\x80",
+    "an endless line": b"From: a@kiosk.example.com\r\n\r\n" + b"x" * 3_000_000,
+    "an endless name": b"From: " + b"a" * 60_000 + b" <a@kiosk.example.com>\r\n\r\nx",
+    "an endless subject": b"From: a@kiosk.example.com\r\nSubject: " + b"a " * 30_000 + b"\r\n\r\nx",
+    "an endless type": (
+        b"From: a@kiosk.example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: "
+        b"application/" + b"x" * 60_000 + b'; name="a.pdf"\r\n\r\nx\r\n--b--'
+    ),
+    "thousands of references": (
+        b"From: a@kiosk.example.com\r\nReferences: " + b" ".join(b"<%d@x>" % n for n in range(6000)) + b"\r\n\r\nx"
+    ),
+    "a hundred tags": b"From: a@kiosk.example.com\r\nSubject: " + b"[#7K3M9Q2F]" * 100 + b"\r\n\r\nx",
+    "a hundred parts": (
+        b"From: a@kiosk.example.com\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        + b"--b\r\nContent-Disposition: attachment; filename=a.txt\r\n\r\nx\r\n" * 100
+    ),
+    "SQL": b"From: a'; DROP TABLE cases;--@kiosk.example.com\r\nMessage-ID: <'; DROP TABLE events;-->\r\n\r\nx",
+}
+
+
+@pytest.mark.parametrize("raw", HOSTILE.values(), ids=HOSTILE.keys())
+async def test_whatever_is_sent_is_kept_once(desk: Desk, raw: bytes) -> None:
+    first, again = [await deliver(desk, raw) for _ in range(2)]
+
+    assert first.outcome in {Outcome.OPENED, Outcome.SET_ASIDE}
+    assert again.outcome is Outcome.DUPLICATE
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_damaged_mail_is_kept_once_as_well(desk: Desk, seed: int) -> None:
+    chance = random.Random(seed)
+    for _, raw in examples("own"):
+        damaged = bytearray(raw[: chance.randint(1, len(raw))])
+        for _ in range(20):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+
+        outcomes = [(await deliver(desk, bytes(damaged))).outcome for _ in range(2)]
+
+        assert outcomes[1] is Outcome.DUPLICATE
+
+
+# Importing.
+
+
+@pytest.fixture
+def mailbox(tmp_path: Path) -> Path:
+    folder = tmp_path / "mailbox"
+    folder.mkdir()
+    return folder
+
+
+async def test_an_import_takes_the_files_in_their_order(desk: Desk, mailbox: Path) -> None:
+    (mailbox / "1.eml").write_bytes(a_mail(message_id="<first@kiosk.example.com>"))
+    (mailbox / "2.eml").write_bytes(a_mail(references="<first@kiosk.example.com>"))
+    (mailbox / "3.eml").write_bytes((mailbox / "1.eml").read_bytes())
+    (mailbox / "4.eml").write_bytes(a_mail(auto_submitted="auto-replied"))
+    (mailbox / "notes.md").write_text("# Not a mail")
+    seen: list[int] = []
+
+    summary = await import_mail(desk, [mailbox], trust_dates=False, progress=lambda so_far: seen.append(so_far.mails))
+
+    assert summary == Summary(counts=summary.counts, skipped=[str(mailbox / "notes.md")])
+    assert summary.counts == dict.fromkeys(Outcome, 1)
+    assert seen == [1, 2, 3, 4, 4]
+
+
+def files_of_the_database(folder: Path) -> list[Path]:
+    return sorted(folder.glob("casework.db*"))
+
+
+async def test_the_desks_own_database_is_not_touched_where_it_lies_among_the_mails(
+    desk: Desk, backend: str, tmp_path: Path
+) -> None:
+    (tmp_path / "1.eml").write_bytes(a_mail())
+    database = files_of_the_database(tmp_path)
+
+    summary = await import_mail(desk, [tmp_path, *database], trust_dates=False)
+
+    assert summary.counts == {Outcome.OPENED: 1}
+    assert summary.skipped == [str(path) for path in database] * 2
+    assert bool(database) == (backend == "sqlite")
+
+
+async def test_a_file_that_is_not_there_stops_no_other(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "here.eml").write_bytes(a_mail())
+    gone = tmp_path / "gone.eml"
+
+    summary = await import_mail(desk, [gone, tmp_path / "here.eml"], trust_dates=False)
+
+    assert summary.problems == [f"{gone}: there is no such file or folder"]
+    assert summary.counts == {Outcome.OPENED: 1}
+
+
+async def test_mail_that_the_desk_cannot_take_now_is_reported_and_can_be_imported_again(
+    desk: Desk, database_url: str, clock: Clock, tmp_path: Path
+) -> None:
+    (tmp_path / "1.eml").write_bytes(a_mail())
+    async with opened_desk(database_url, clock) as closing:
+        await closing.ledger.close()
+        failed = await import_mail(closing, [tmp_path], trust_dates=False)
+        with pytest.raises(Unavailable):
+            await deliver(closing, a_mail())
+
+    summary = await import_mail(desk, [tmp_path], trust_dates=False)
+
+    assert failed.problems == [f"{tmp_path / '1.eml'}: LedgerClosed"]
+    assert summary.counts == {Outcome.OPENED: 1}
