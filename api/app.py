@@ -63,7 +63,7 @@ def create_app(settings: Settings, desk: Desk | None = None) -> FastAPI:
 async def unknown_route(request: Request, failure: Exception) -> Response:
     if not isinstance(failure, HTTPException):
         raise failure
-    headers = dict(failure.headers or {})
+    headers = {name.lower(): value for name, value in (failure.headers or {}).items()}
     if failure.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         # The framework names the methods of the first route with this path; there may be more with it.
         headers["allow"] = ", ".join(sorted(methods_at(request.url.path)))

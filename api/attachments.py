@@ -15,9 +15,7 @@ from api import inputs as i
 from api import views as v
 from api.cases import HEADERS, READ, WRITTEN, headers_of, history_of
 from api.errors import HttpProblem
-from api.mail_parsing import _EXECUTABLE as EXECUTABLE
-from api.mail_parsing import ATTACHMENT_TYPES
-from api.mail_parsing import _base_name as safe_file_name
+from api.mail_parsing import ATTACHMENT_TYPES, EXECUTABLE, safe_file_name
 from api.routing import Answer, Call, DeskRoute, ReadCall, Rules, WriteCall, read_stream, reads, ruled
 from storage import cases
 from workflow import commands as c

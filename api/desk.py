@@ -105,8 +105,8 @@ class Desk:
         """The people and policies, at most a second old; what the ledger decides on is its own and exact."""
         now = time.monotonic()
         if self.known_directory is None or now - self.directory_read_at > DIRECTORY_SECONDS:
+            self.directory_read_at = now  # one request reads it anew; the others need not wait
             self.known_directory = await people.directory(self.database)
-            self.directory_read_at = now
         return self.known_directory
 
     def forget_directory(self) -> None:

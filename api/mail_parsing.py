@@ -883,7 +883,7 @@ for _kind, _extension in (
     _EXTENSIONS.add_type(_kind, _extension)
 _LETTERS = ("message/rfc822", "message/global", "message/news")
 # Windows, ELF, Java and universal Mach-O, Mach-O, WebAssembly, Android, Windows shortcuts, scripts.
-_EXECUTABLE = re.compile(
+EXECUTABLE = re.compile(
     rb"MZ[^\0]{0,62}\0|\x7fELF|\xca\xfe\xba\xbe|\xfe\xed\xfa[\xce\xcf]|[\xce\xcf]\xfa\xed\xfe|\0asm|dex\n"
     rb"|L\0\0\0\x01\x14\x02\0|(?:\xef\xbb\xbf)?\s{0,100}(?:#!|<\?php|<script|<%@|@echo off)",
 )
@@ -899,7 +899,7 @@ def _attachments(files: list[_Part], limits: Limits) -> tuple[Attachment, ...]:
     for file in files:
         name, extension = _file_name(file)
         problem = "damaged" if file.damaged else None
-        if extension not in limits.attachment_types or _EXECUTABLE.match(file.content):
+        if extension not in limits.attachment_types or EXECUTABLE.match(file.content):
             problem = "type_not_allowed"
         elif len(file.content) > min(left, limits.attachment_bytes):
             problem = "too_large"
@@ -911,10 +911,10 @@ def _attachments(files: list[_Part], limits: Limits) -> tuple[Attachment, ...]:
 
 def _file_name(file: _Part) -> tuple[str, str]:
     """A name that is safe to offer for saving, and the extension that tells what the file is."""
-    name = _base_name(file.name)
+    name = safe_file_name(file.name)
     letter = file.kind in _LETTERS
     if not name and letter and (subject := re.sub(r"[/\\]", "_", _decoded_words(_enclosed(file, "subject")))):
-        name = _base_name(f"{subject}.eml")
+        name = safe_file_name(f"{subject}.eml")
     if "." in name:
         return name, name.rpartition(".")[2].lower()
     extension = ".eml" if letter else _EXTENSIONS.guess_extension(file.kind) or ""
@@ -923,7 +923,7 @@ def _file_name(file: _Part) -> tuple[str, str]:
     return name or f"attachment{extension}", extension.removeprefix(".")
 
 
-def _base_name(text: str) -> str:
+def safe_file_name(text: str) -> str:
     name = _one_line(_MISLEADING.sub("", text)).replace("\\", "/").rpartition("/")[2].strip(" .'\"")
     stem, dot, extension = name.rpartition(".")
     room = _NAME_BYTES - len((dot + extension).encode())

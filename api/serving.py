@@ -71,7 +71,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as failure:
-        raise CannotServe(f"cannot listen on {host} port {port}: {failure.strerror}") from failure
+        said = str(failure.strerror).partition(" (while")[0]  # Python tells the address once more
+        raise CannotServe(f"cannot listen on {host} port {port}: {said}") from failure
 
 
 def announce(listener: socket.socket, workers: int) -> None:

@@ -1,16 +1,16 @@
 """Follows one chain of the log, event by event, and works out what it tells of: believing nothing that it can check."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
-from storage.events import Links
-from storage.sealing import EVENT_COLUMNS
+from storage.events import DECODERS, clean, next_event
 from storage.submissions import Row
-from workflow.canonical import canonical
+from workflow.canonical import ZEROS, canonical, leaf_hash
 from workflow.desk import POLICY_CHAIN, SETTINGS_CHAIN
 from workflow.errors import BrokenHistory
 from workflow.events import (
@@ -73,55 +73,167 @@ class Known(msgspec.Struct, kw_only=True):
             case _:
                 pass
 
+    def check(self, event: Event) -> None:
+        """Raises BrokenHistory unless the event is of this log, and decided under rules that the log has."""
+        if event.log != self.log:
+            raise BrokenHistory(event.chain, event.seq, f"is of another log, {event.log}")
+        if event.policy not in self.policies:
+            raise BrokenHistory(event.chain, event.seq, f"the log has no policy version {event.policy}")
+        steps = self.lifecycles.get(event.lifecycle)
+        if steps is None:
+            raise BrokenHistory(event.chain, event.seq, f"the log has no lifecycle {event.lifecycle}")
+        if event.trigger is not None or event.state_after != event.state_before or event.type in TRIGGERS:
+            check_transition(event, steps)
+
+    def allows(self, events: Sequence[Event], fields: Mapping[str, Sequence[Any]]) -> bool:
+        """Whether `check` says nothing of any of these, whose fields are given as columns too."""
+        if not (
+            {*fields["log"]} == {self.log}
+            and {*fields["policy"]} <= self.policies.keys()
+            and {*fields["lifecycle"]} <= self.lifecycles.keys()
+        ):
+            return False
+        steps = zip(events, *(fields[name] for name in ("trigger", "state_before", "state_after", "type")), strict=True)
+        try:
+            for event, trigger, before, after, kind in steps:
+                if trigger is not None or before != after or kind in TRIGGERS:
+                    check_transition(event, self.lifecycles[event.lifecycle])
+        except BrokenHistory:
+            return False
+        return True
+
+
+# What stands beside a body and has to agree with it, as the body says it; and whether it names its predecessor.
+COLUMNS = ("chain", "seq", "prev", "type", "state_before", "state_after", "lifecycle", "at", "trigger")
+EVENTS = """
+    SELECT {body}, hash,
+        CASE seq WHEN 1 THEN prev_seq IS NULL AND prev_hash IS NULL AND state_before IS NULL
+            ELSE prev_seq = seq - 1 AND prev_hash IS NOT NULL AND state_before IS NOT NULL END,
+        chain, seq, coalesce(prev_hash, '{zeros}'), type, nullif(state_before, ''), nullif(state_after, ''),
+        lifecycle, at, "trigger"
+    FROM events ORDER BY chain, seq
+"""
+CHAIN, SEQ = 3, 4
+
+
+class Walk:
+    """Follows every chain, from the pages of EVENTS.
+
+    A page is looked at as a whole, column by column, which is much faster than event by event. Only one in which
+    something is not as it should be is gone through again, to say what.
+    """
+
+    def __init__(self, known: Known, ended: Callable[[Any], None]) -> None:
+        """`ended` is called with the case, person, … that a chain has led to, if it is whole."""
+        self.known = known
+        self.ended = ended
+        self.chain = Chain("", known)
+
+    def take(self, page: Sequence[Row]) -> Iterator[BrokenHistory]:
+        """Go on with these rows, and tell what is wrong with them: of each chain the first thing."""
+        for row, recorded in zip(page, self.sound(page) or repeat(None), strict=False):
+            if row[CHAIN] != self.chain.name:
+                self.end()
+                self.chain = Chain(row[CHAIN], self.known)
+            if not self.chain.is_broken:
+                try:
+                    self.chain.apply(recorded or self.chain.read(row))
+                except BrokenHistory as broken:
+                    self.chain.is_broken = True
+                    yield broken
+
+    def end(self) -> None:
+        if self.chain.last is not None and not self.chain.is_broken:
+            self.ended(self.chain.state)
+
+    def sound(self, page: Sequence[Row]) -> list[Recorded] | None:
+        """The events of the page, if nothing is wrong with any of them but perhaps what they amount to."""
+        bodies, hashes, linked, *columns = zip(*page, strict=True)
+        kinds = columns[COLUMNS.index("type")]
+        try:
+            events = [DECODERS[kind].decode(body) for kind, body in zip(kinds, bodies, strict=True)]
+            again = tuple(map(canonical, events))
+        except (KeyError, OverflowError, ValueError):
+            return None
+        fields = dict(zip(Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True))
+        if (
+            again == bodies
+            and tuple(map(leaf_hash, bodies)) == hashes
+            and all(linked)
+            and [fields[name] for name in COLUMNS] == columns
+            and clean(bodies, fields)
+            and self.chain.leads_to(hashes, fields)
+            and self.known.allows(events, fields)
+        ):
+            return [
+                Recorded(event=event, data=event.data, hash=digest)
+                for event, digest in zip(events, hashes, strict=True)
+            ]
+        return None
+
 
 class Chain:
-    """`state` is the case, or person, that the events so far tell of."""
-
-    __slots__ = ("fold", "is_broken", "known", "links", "name", "state")
+    """One chain as far as it has been followed. `state` is the case, or person, that its events tell of."""
 
     def __init__(self, name: str, known: Known) -> None:
         self.name = name
         self.known = known
-        self.links = Links(name)
         self.fold = fold_of(name)
         self.state: Any = None
-        self.is_broken = False
+        self.last: Recorded | None = None
+        self.is_broken = False  # from then on nobody can say what the further events should be
 
-    def follow(self, row: Row) -> None:
-        """Go on to the event of this row, in the order of EVENT_COLUMNS but with its body as bytes.
+    def read(self, row: Row) -> Recorded:
+        """The event of a row of EVENTS, if it can be the next one. Raises BrokenHistory."""
+        body, digest, linked, *columns = row
+        seq = self.last.event.seq + 1 if self.last else 1
+        if row[SEQ] != seq:
+            raise BrokenHistory(self.name, seq, f"is missing; event {row[SEQ]} comes next")
+        recorded = next_event(self.last, self.name, body, digest)
+        differing = [
+            name for name, stored in zip(COLUMNS, columns, strict=True) if getattr(recorded.event, name) != stored
+        ]
+        if differing or not linked:
+            names = ", ".join(differing or ["prev_seq"])
+            raise BrokenHistory(self.name, seq, f"the row does not say what the body says of {names}")
+        self.known.check(recorded.event)
+        return recorded
 
-        Raises BrokenHistory, and from then on nobody can say what the further events should be.
-        """
-        self.is_broken = True
-        seq = self.links.seq + 1
-        if row[1] != seq:
-            raise BrokenHistory(self.name, seq, f"is missing; event {row[1]} comes next")
-        recorded = self.links.follow(row[11], row[10], row[7])
-        self.check(recorded, row)
+    def apply(self, recorded: Recorded) -> None:
+        """Raises BrokenHistory."""
         try:
             self.state = self.fold(self.state, recorded)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as misfit:
-            raise BrokenHistory(self.name, seq, f"does not fit what came before it: {misfit!r}") from misfit
-        self.is_broken = False
+            place = recorded.event.chain, recorded.event.seq
+            raise BrokenHistory(*place, f"does not fit what came before it: {misfit!r}") from misfit
+        self.last = recorded
 
-    def check(self, recorded: Recorded, row: Row) -> None:
-        event, known = recorded.event, self.known
-        _, log, chain, seq, prev, kind, before, after, lifecycle, policy, at, _, _, _, _, _, trigger, _ = astuple(event)
-        start = (None, None, None) if seq == 1 else (seq - 1, prev, before or "")
-        columns = (chain, seq, *start, after or "", trigger, kind, lifecycle, at, recorded.hash)
-        if row[:11] != columns:
-            pairs = zip(EVENT_COLUMNS, row, columns, strict=False)
-            names = ", ".join(name for name, stored, said in pairs if stored != said)
-            raise BrokenHistory(chain, seq, f"the row does not say what the body says of {names}")
-        if log != known.log:
-            raise BrokenHistory(chain, seq, f"is of another log, {log}")
-        if policy not in known.policies:
-            raise BrokenHistory(chain, seq, f"the log has no policy version {policy}")
-        steps = known.lifecycles.get(lifecycle)
-        if steps is None:
-            raise BrokenHistory(chain, seq, f"the log has no lifecycle {lifecycle}")
-        if trigger is not None or kind in TRIGGERS or after != before:
-            check_transition(event, steps)
+    def leads_to(self, hashes: Sequence[str], fields: Mapping[str, Sequence[Any]]) -> bool:
+        """Whether each event follows the one before it or begins a chain, and the first of them follows this chain's."""
+        last = self.last
+        here: Row = (self.name, 0, "", None, "", "")
+        if last is not None and not self.is_broken:
+            event = last.event
+            here = (event.chain, event.seq, last.hash, event.state_after, event.at, event.request)
+        ends = [
+            here,
+            *zip(fields["chain"], fields["seq"], hashes, *(fields[name] for name in ("state_after", "at", "request"))),
+        ]
+        starts = zip(*(fields[name] for name in ("chain", "seq", "prev", "state_before", "at", "request")))
+        return all(
+            (seq, prev, before) == (1, ZEROS, None)
+            if chain != last_chain
+            else (seq, prev, before) == (last_seq + 1, last_hash, last_state)
+            and (at > last_at or (at == last_at and request == last_request))
+            for (last_chain, last_seq, last_hash, last_state, last_at, last_request), (
+                chain,
+                seq,
+                prev,
+                before,
+                at,
+                request,
+            ) in zip(ends, starts, strict=False)
+        )
 
 
 def check_transition(event: Event, steps: Steps) -> None:

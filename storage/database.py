@@ -2,12 +2,15 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, Row, create_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolIsEmpty
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
@@ -15,6 +18,7 @@ from storage import schema
 from storage.postgres_writer import PostgresWriter
 from storage.sqlite import connect, driver
 from storage.sqlite_writer import SqliteWriter
+from storage.submissions import Unavailable
 from storage.writer import Clock, Writer
 
 AnyRow = Row[*tuple[Any, ...]]
@@ -26,6 +30,19 @@ STREAM_SIZE = 1000
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+@contextmanager
+def asking() -> Iterator[None]:
+    """Raises Unavailable where the database cannot be asked; any other error is a bug, and passes."""
+    try:
+        yield
+    except (OSError, OperationalError, PoolIsEmpty) as failure:
+        raise Unavailable(str(failure)) from failure
+    except DBAPIError as failure:
+        if failure.connection_invalidated or failure.statement is None:  # the connection was lost, or never made
+            raise Unavailable(str(failure)) from failure
+        raise
 
 
 class BadDatabaseUrl(ValueError):
@@ -50,7 +67,7 @@ class Database(ABC):
 
     @abstractmethod
     async def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
-        """All rows of one statement."""
+        """All rows of one statement. Raises Unavailable."""
 
     @abstractmethod
     def stream(self, statement: Executable) -> AsyncIterator[AnyRow]:
@@ -90,7 +107,7 @@ class SqliteDatabase(Database):
         return "sqlite"
 
     async def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
-        with self.engine.connect() as connection:
+        with asking(), self.engine.connect() as connection:
             return connection.execute(statement, parameters).all()
 
     async def stream(self, statement: Executable) -> AsyncIterator[AnyRow]:
@@ -134,8 +151,9 @@ class PostgresDatabase(Database):
         return "postgresql"
 
     async def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> Rows:
-        async with self.engine.connect() as connection:
-            return (await connection.execute(statement, parameters)).all()
+        with asking():
+            async with self.engine.connect() as connection:
+                return (await connection.execute(statement, parameters)).all()
 
     async def stream(self, statement: Executable) -> AsyncIterator[AnyRow]:
         async with self.engine.connect() as connection:

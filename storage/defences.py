@@ -85,12 +85,8 @@ def check(table: str, name: str, rules: Mapping[str, str]) -> Defence:
 
 def nothing_replaced(table: str, *keys: tuple[str, ...]) -> dict[str, str]:
     alike = (" AND ".join(f"{column} = NEW.{column}" for column in key) for key in keys)
-    return {
-        f"{table}_are_never_replaced": " AND ".join(
-            f"NOT EXISTS (SELECT 1 FROM {table} WHERE {one})"  # noqa: S608 - names of ours
-            for one in alike
-        )
-    }
+    free = (f"NOT EXISTS (SELECT 1 FROM {table} WHERE {one})" for one in alike)  # noqa: S608 - names of ours
+    return {f"{table}_are_never_replaced": " AND ".join(free)}
 
 
 SQLITE_EVENT_RULES = {
@@ -162,7 +158,8 @@ END""",
 )
 
 
-# PostgreSQL. Constraints hold by themselves; what they cannot say, one function says that parses the body once.
+# PostgreSQL. What the constraints of the tables leave open, one function checks: it parses a body once, and costs less
+# than as many checks, each of which every statement would prepare anew.
 
 POSTGRESQL_CHECKS = (
     Defence(
@@ -291,11 +288,9 @@ def execute(name: str, moment: str, table: str, each: str, function: str) -> Def
     return Defence(table, name, text)
 
 
-EACH_ROW, AT_ONCE, ALL_NEW = (
-    "FOR EACH ROW",
-    "FOR EACH STATEMENT",
-    "REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT",
-)
+EACH_ROW = "FOR EACH ROW"
+AT_ONCE = "FOR EACH STATEMENT"
+ALL_NEW = "REFERENCING NEW TABLE AS inserted FOR EACH STATEMENT"
 
 POSTGRESQL_TRIGGERS = (
     *(

@@ -32,16 +32,21 @@ def upgrade(connection: Connection) -> None:
 
     Several processes may do this at once: one does the work, the others wait and find it done.
     """
+    with connection.begin():
+        for statement in BEGIN[connection.dialect.name]:
+            connection.exec_driver_sql(statement)
+        if revision(connection) != HEAD:
+            migrate(connection)
+
+
+def migrate(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415 - see HEAD
     from alembic.config import Config  # noqa: PLC0415
 
     config = Config()
     config.set_main_option("script_location", "storage:migrations")
     config.attributes["connection"] = connection
-    with connection.begin():
-        for statement in BEGIN[connection.dialect.name]:
-            connection.exec_driver_sql(statement)
-        command.upgrade(config, "head")
+    command.upgrade(config, "head")
 
 
 def revision(connection: Connection) -> str | None:

@@ -11,7 +11,8 @@ import structlog
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage.database import Database
+from storage.database import Database, asking
+from storage.submissions import Unavailable
 
 log = structlog.get_logger()
 
@@ -57,8 +58,8 @@ class Sequencer:
         while True:
             try:
                 placed = await self.catch_up()
-            except (OSError, SQLAlchemyError) as failure:
-                log.warning("sequencer_waits", failure=type(failure).__name__)
+            except (Unavailable, SQLAlchemyError) as failure:
+                log.warning("sequencer_waits", failure=type(failure.__cause__ or failure).__name__)
                 placed = 0
             if placed < PASS_SIZE:
                 await asyncio.sleep(PAUSE_SECONDS)
@@ -69,4 +70,5 @@ class Sequencer:
             return 0
         if await self.database.first(text("SELECT 1 FROM pending_events LIMIT 1")) is None:
             return 0
-        return await self.database.run(number_events)
+        with asking():
+            return await self.database.run(number_events)

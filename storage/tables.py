@@ -236,7 +236,7 @@ class TokenRow(SQLModel, table=True):
 class PolicyRow(SQLModel, table=True):
     __tablename__ = "policies"
 
-    version: int = Field(primary_key=True)
+    version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     body: str = Field(sa_type=Text)
 
 

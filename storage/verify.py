@@ -15,15 +15,14 @@ from sqlalchemy import Connection
 
 from storage import schema
 from storage.batch import CASE_COLUMNS, case_row
-from storage.chains import Chain, Known
+from storage.chains import EVENTS, Known, Walk
 from storage.database import Database
 from storage.events import recorded
-from storage.sealing import EVENT_COLUMNS, commitment
+from storage.sealing import commitment
 from storage.snapshot import UNREADABLE, Snapshot, snapshot
 from storage.submissions import Row
-from workflow.canonical import canonical
+from workflow.canonical import ZEROS, canonical
 from workflow.cases import Case, Purchase, booked_slot, case_number_text
-from workflow.errors import BrokenHistory
 from workflow.events import PurchaseChanged, at_text
 from workflow.people import Person
 
@@ -135,34 +134,23 @@ class Verification:
         for body, digest in await self.reading.rows(KNOWN):
             with suppress(msgspec.MsgspecError, KeyError):  # told where its chain is followed
                 self.known.learn(recorded(body, digest))
-        chain = None
-        async for page in self.reading.pages(EVENTS[self.reading.dialect]):
-            for row in page:
-                if chain is None or row[0] != chain.name:
-                    self.end(chain)
-                    chain = Chain(row[0], self.known)
-                if not chain.is_broken:
-                    try:
-                        chain.follow(row)
-                    except BrokenHistory as broken:
-                        self.fault(broken.fault, broken.chain, broken.seq)
+        walk = Walk(self.known, self.keep)
+        query = EVENTS.format(zeros=ZEROS, body=BODY[self.reading.dialect])
+        async for page in self.reading.pages(query):
+            for broken in walk.take(page):
+                self.fault(broken.fault, broken.chain, broken.seq)
             self.counts["events"] += len(page)
             self.progress(self.counts["events"])
             if len(self.followed) >= COMPARED_TOGETHER:
                 await self.compare_cases()
-        self.end(chain)
+        walk.end()
         await self.compare_cases()
 
-    def end(self, chain: Chain | None) -> None:
-        if chain is None:
-            return
-        self.counts["chains"] += 1
-        if chain.is_broken:
-            return
-        if isinstance(chain.state, Case):
-            self.followed.append(chain.state)
-        elif isinstance(chain.state, Person):
-            self.people.append(chain.state)
+    def keep(self, state: object) -> None:
+        if isinstance(state, Case):
+            self.followed.append(state)
+        elif isinstance(state, Person):
+            self.people.append(state)
 
     async def compare_cases(self) -> None:
         """Those that were followed since the last time, with everything that is stored of them."""
@@ -343,11 +331,7 @@ def commitments(body: str | None) -> Commitments:
 
 # Queries. Names of columns and limits are put into them, never input.
 
-COLUMNS = ", ".join(f'"{column}"' for column in EVENT_COLUMNS[:-1])
-EVENTS = {
-    "sqlite": f"SELECT {COLUMNS}, CAST(body AS BLOB) FROM events ORDER BY chain, seq",
-    "postgresql": f"SELECT {COLUMNS}, convert_to(body, 'UTF8') FROM events ORDER BY chain, seq",
-}
+BODY = {"sqlite": "CAST(body AS BLOB)", "postgresql": "convert_to(body, 'UTF8')"}
 KNOWN = """
     SELECT body, hash FROM events
     WHERE type IN ('desk_created', 'lifecycle_adopted', 'policy_added') ORDER BY chain, seq

@@ -109,7 +109,7 @@ def create_desk() -> None:
     )
     op.create_table(
         "policies",
-        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("version"),
     )
