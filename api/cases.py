@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import uuid
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from typing_extensions import TypedDict
 
 from api import inputs as i
 from api import views as v
-from api.desk import new_mail_tag
+from api.desk import new_case_id, new_mail_tag
 from api.errors import documented
 from api.routing import Answer, Call, ChangeCall, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled, writes
 from storage import cases
@@ -76,7 +75,7 @@ async def open_case(call: WriteCall, body: i.CaseIn) -> Response:
     """Open a case for an inquiry that came by telephone, letter or another system."""
     purchase = body.purchase
     command = c.OpenCase(
-        case_id=str(uuid.uuid4()),
+        case_id=new_case_id(call.desk.clock()),
         mail_tag=new_mail_tag(),
         subject=body.subject,
         message=body.message,

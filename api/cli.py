@@ -356,6 +356,7 @@ def add_policy(
 ) -> None:
     """Add a version of the policy, in force from now at the earliest."""
     from api.policy import policy_command
+    from api.views import when_or_none
 
     try:
         wanted = msgspec.json.decode(file.read_bytes(), type=PolicyFile)
@@ -367,7 +368,7 @@ def add_policy(
         await submit(desk, policy_command(policies, wanted.settings, wanted.effective_from, desk.clock()))
         desk.forget_directory()
         added = (await desk.directory()).policies[-1]
-        return f"policy version {added.version} is in force from {added.effective_from or 'always'}"
+        return f"policy version {added.version} is in force from {when_or_none(added.effective_from)}"
 
     typer.echo(at_the_desk(work))
 

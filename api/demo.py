@@ -8,14 +8,13 @@ from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
-from msgspec.structs import replace
 from sqlalchemy import select
 
 from api.database import migrate, running
 from api.demo_steps import MAIL, Scene, moment_of
 from api.demo_stories import ANA, AUDREY, BEGINNING, PEOPLE, READS, SET_ASIDE, STORIES
 from api.desk import Desk
-from api.people import new_token
+from api.people import new_token, new_token_id
 from api.settings import Settings
 from storage import people
 from storage.cases import CASES
@@ -167,8 +166,8 @@ async def passes(desk: Desk) -> list[Pass]:
         for token in person.tokens:
             if token.id.startswith(TOKEN_PREFIX):
                 await give(desk, RevokeToken(person_id=person.id, token_id=token.id))
-        command, secret = new_token(person.id)
-        await give(desk, replace(command, token_id=TOKEN_PREFIX + command.token_id))
+        command, secret = new_token(person.id, token_id=TOKEN_PREFIX + new_token_id())
+        await give(desk, command)
         made.append(Pass(", ".join(person.roles), name, secret))
     return made
 

@@ -240,6 +240,16 @@ def versions_in(if_match: str) -> frozenset[int]:
     return frozenset(int(tag) for weak, tag in ETAG.findall(if_match) if not weak and VERSION.fullmatch(tag))
 
 
+def new_case_id(now: datetime) -> str:
+    """A UUID of version 7 (RFC 9562): 74 random bits, in the order of opening.
+
+    Cases that are worked on together were mostly opened together, and so lie together in every index.
+    """
+    milliseconds = int(now.timestamp() * 1000) & (1 << 48) - 1
+    random = secrets.randbits(74)
+    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | random >> 62 << 64 | 2 << 62 | random & (1 << 62) - 1))
+
+
 MAIL_TAG_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's: nothing to mix up
 
 

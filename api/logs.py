@@ -22,10 +22,12 @@ def as_json(record: Any, **_: Any) -> str:
 def configure_logs(level: str) -> None:
     """Everything to standard error; standard output belongs to what a command prints."""
     terminal = sys.stderr.isatty()
+    # Both would show the local variables of a traceback's frames: names, letters, tokens.
+    plain, bare = structlog.dev.plain_traceback, structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
     last: list[Any] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
         if terminal
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(serializer=as_json)]
+        else [structlog.processors.ExceptionRenderer(bare), structlog.processors.JSONRenderer(serializer=as_json)]
     )
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(

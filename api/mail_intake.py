@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from api.desk import Desk, new_mail_tag
+from api.desk import Desk, new_case_id, new_mail_tag
 from api.errors import problem_of
 from api.inputs import KIND
 from api.mail_files import Found, NoMail, Unread, mails_in
@@ -177,7 +177,7 @@ async def keep(desk: Desk, mail: Mail, place: Place) -> Taken:
         )
     else:
         command = OpenCase(
-            case_id=str(uuid.uuid4()),
+            case_id=new_case_id(desk.clock()),
             mail_tag=new_mail_tag(),
             subject=subject,
             message=mail.text,

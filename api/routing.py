@@ -304,7 +304,7 @@ def read_headers(call: Call, rules: Rules) -> None:
     key = key.strip().strip('"')
     if not 0 < len(key) <= MAX_KEY_CHARACTERS or not key.isascii() or not key.isprintable():
         raise bad_field("Idempotency-Key", f"has to be 1 to {MAX_KEY_CHARACTERS} printable ASCII characters")
-    call.key_scope = f"{call.caller.actor.key}\n{call.request.method}\n{call.request.url.path}\n{key}"
+    call.key_scope = f"{call.caller.actor.key}\n{call.request.method}\n{call.request.scope['path']}\n{key}"
     call.take_key(call.raw)
 
 

@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from datetime import UTC, datetime
 
-from api.desk import Desk, new_mail_tag
+from api.desk import Desk, new_case_id, new_mail_tag
 from api.people import new_token
 from api.settings import Settings
 from storage.batch import Entry
@@ -68,7 +68,7 @@ async def open_cases(desk: Desk, count: int) -> list[Entry]:
 def a_case(number: int) -> c.OpenCase:
     word = WORDS[number % len(WORDS)]
     return c.OpenCase(
-        case_id=str(uuid.uuid4()),
+        case_id=new_case_id(datetime.now(UTC)),
         mail_tag=new_mail_tag(),
         subject=f"The {word} of order {number} is not what we agreed on",
         message=f"Good morning, the {word} that we ordered in spring does not work as promised. Please look into order"

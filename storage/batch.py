@@ -222,7 +222,7 @@ class Batch:
         after = self.changed.get(case_id) or entry
         if after is None:
             raise NotFound("case")
-        seq = before + 1 if recorded else before
+        seq = before + 1
         self.remember(submission, after.case.chain, seq, after.case.version)
         self.remember_mail(submission, case_id)
         return Receipt(case=after.case, texts=after.texts, events=recorded, seq=seq)
@@ -364,7 +364,7 @@ class Batch:
         self.people[person_id] = person
         self.loaded.directory = msgspec.structs.replace(directory, people={**directory.people, person_id: person})
         self.note_credentials(command, before)
-        self.remember(submission, chain, recorded[0].event.seq if recorded else person.version, person.version)
+        self.remember(submission, chain, (before.version if before else 0) + 1, person.version)
         return Receipt(person=person, events=tuple(recorded), seq=person.version)
 
     def note_credentials(self, command: PersonCommand, before: Person | None) -> None:

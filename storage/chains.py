@@ -209,31 +209,27 @@ class Chain:
         self.last = recorded
 
     def leads_to(self, hashes: Sequence[str], fields: Mapping[str, Sequence[Any]]) -> bool:
-        """Whether each event follows the one before it or begins a chain, and the first of them follows this chain's."""
-        last = self.last
-        here: Row = (self.name, 0, "", None, "", "")
-        if last is not None and not self.is_broken:
-            event = last.event
-            here = (event.chain, event.seq, last.hash, event.state_after, event.at, event.request)
-        ends = [
-            here,
-            *zip(fields["chain"], fields["seq"], hashes, *(fields[name] for name in ("state_after", "at", "request"))),
-        ]
-        starts = zip(*(fields[name] for name in ("chain", "seq", "prev", "state_before", "at", "request")))
-        return all(
-            (seq, prev, before) == (1, ZEROS, None)
-            if chain != last_chain
-            else (seq, prev, before) == (last_seq + 1, last_hash, last_state)
-            and (at > last_at or (at == last_at and request == last_request))
-            for (last_chain, last_seq, last_hash, last_state, last_at, last_request), (
-                chain,
-                seq,
-                prev,
-                before,
-                at,
-                request,
-            ) in zip(ends, starts, strict=False)
-        )
+        """Whether the first of these events goes on from here, and each further one from the one before it."""
+        here: Row = (self.name, 0, ZEROS, None, "", "")
+        if self.last is not None:
+            last = self.last.event
+            here = (self.name, last.seq, self.last.hash, last.state_after, last.at, last.request)
+        chain, seq, prev, before, after, at, request = (fields[name] for name in LINKED)
+        ends = (here, *zip(chain, seq, hashes, after, at, request, strict=True))
+        return not self.is_broken and all(map(follows, ends, zip(chain, seq, prev, before, at, request, strict=True)))
+
+
+LINKED = ("chain", "seq", "prev", "state_before", "state_after", "at", "request")
+
+
+def follows(end: Row, start: Row) -> bool:
+    """Whether an event that starts like this can be the one after an event that ended like that."""
+    chain, seq, prev, before, at, request = start
+    last_chain, last_seq, last_hash, last_state, last_at, last_request = end
+    if chain != last_chain:
+        return (seq, prev, before) == (1, ZEROS, None)
+    later = at > last_at or (at == last_at and request == last_request)
+    return later and (seq, prev, before) == (last_seq + 1, last_hash, last_state)
 
 
 def check_transition(event: Event, steps: Steps) -> None:

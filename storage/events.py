@@ -125,7 +125,7 @@ def clean(bodies: Sequence[bytes], fields: Mapping[str, Sequence[Any]]) -> bool:
         and {*map(len, fields["at"])} == {len("2026-03-05T10:00:00.000000Z")}
         and WRITTEN_TIMES.fullmatch("".join(fields["at"])) is not None
         and max(map(len, bodies)) <= MAX_BYTES
-        and ESCAPED_NUL not in b"".join(bodies)
+        and (b"\\" not in (together := b"".join(bodies)) or ESCAPED_NUL not in together)
         and LONG_NUMBER.search(b"".join(with_numbers)) is None
         and all(map(KEY.fullmatch, set().union(*fields["personal"])))
     )

@@ -41,8 +41,9 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """A durable outcome: the case as the command left it, its texts by pointer, and the case's events it caused.
 
-    `seq` is the first of those events (the version, if nothing had to change); `person` is set for commands about
-    people, and neither is for the policy's. `repeated` says that an earlier request with the same key did it.
+    `seq` is the first of those events (the one that would be next, if nothing had to change); `person` is set for
+    commands about people, and neither is for the policy's. `repeated` says that an earlier request with the same key
+    did it.
     """
 
     case: Case | None = None

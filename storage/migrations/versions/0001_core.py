@@ -83,6 +83,7 @@ def create_log() -> None:
         sa.Column("salt", sa.LargeBinary(), nullable=False),
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("chain", "seq", "field"),
+        sqlite_with_rowid=False,
     )
     of_an_address = sa.text("field = 'email'")
     op.create_index(
@@ -137,6 +138,7 @@ def create_desk() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("at", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("key"),
+        sqlite_with_rowid=False,
     )
     op.create_index("idempotency_by_age", "idempotency", ["at"])
     op.create_table(
