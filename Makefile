@@ -15,8 +15,7 @@ run: demo-data ## Serve a demonstration desk on 127.0.0.1:8000, or elsewhere: ma
 	@$(desk) serve --host 127.0.0.1 --port $(PORT)
 
 demo-data: .venv/run.stamp .casework/secret_key ## Fill the demonstration desk if it is empty, and print a token per role
-	@$(desk) migrate
-	@$(desk) demo
+	@$(desk) demo --url http://127.0.0.1:$(PORT)
 
 test: .venv/dev.stamp ## Run every test, or some: make test ARGS='-k refund'
 	@$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)

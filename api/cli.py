@@ -356,7 +356,6 @@ def add_policy(
 ) -> None:
     """Add a version of the policy, in force from now at the earliest."""
     from api.policy import policy_command
-    from api.views import when_or_none
 
     try:
         wanted = msgspec.json.decode(file.read_bytes(), type=PolicyFile)
@@ -368,7 +367,8 @@ def add_policy(
         await submit(desk, policy_command(policies, wanted.settings, wanted.effective_from, desk.clock()))
         desk.forget_directory()
         added = (await desk.directory()).policies[-1]
-        return f"policy version {added.version} is in force from {when_or_none(added.effective_from)}"
+        since = added.effective_from.isoformat() if added.effective_from else "always"
+        return f"policy version {added.version} is in force from {since}"
 
     typer.echo(at_the_desk(work))
 

@@ -154,7 +154,7 @@ def add_facts(body: Problem, failure: Exception) -> None:
     if isinstance(failure, BadInput):
         body["errors"] = [{"field": one.field, "message": one.message} for one in failure.errors]
     if isinstance(failure, PurchaseDiffers):
-        body["errors"] = [{"field": f"purchase.{field}", "message": "differs"} for field in failure.fields]
+        body["errors"] = [{"field": f"{failure.at}{field}", "message": "differs"} for field in failure.fields]
     if isinstance(failure, Refused):
         body["refusals"] = [
             {"code": one.code, "text": one.text, "clause": one.clause, "who": list(one.who)} for one in failure.refusals

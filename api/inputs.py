@@ -84,12 +84,18 @@ def is_iso_date(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, StringConstraints(strict=True), AfterValidator(storable)]
-Line = Annotated[Text, StringConstraints(max_length=500), AfterValidator(not_blank)]
-Reason = Annotated[Text, StringConstraints(max_length=10_000), AfterValidator(not_blank)]
-Message = Annotated[Text, StringConstraints(max_length=200_000), AfterValidator(not_blank)]
+# What a text may be is checked from the left: its length before what is in it.
+Storable = AfterValidator(storable)
+Text = Annotated[str, StringConstraints(strict=True, max_length=500), Storable]
+Line = Annotated[Text, AfterValidator(not_blank)]
+Reason = Annotated[str, StringConstraints(strict=True, max_length=10_000), Storable, AfterValidator(not_blank)]
+Message = Annotated[str, StringConstraints(strict=True, max_length=200_000), Storable, AfterValidator(not_blank)]
 Email = Annotated[
-    Text, StringConstraints(max_length=254), AfterValidator(is_email), Field(json_schema_extra={"format": "email"})
+    str,
+    StringConstraints(strict=True, max_length=254),
+    Storable,
+    AfterValidator(is_email),
+    Field(json_schema_extra={"format": "email"}),
 ]
 Moment = Annotated[
     AwareDatetime,
@@ -102,7 +108,7 @@ Day = Annotated[
     date,
     BeforeValidator(is_iso_date, json_schema_input_type=Annotated[str, Field(json_schema_extra={"format": "date"})]),
 ]
-Identifier = Annotated[Text, StringConstraints(min_length=1, max_length=100)]
+Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=100), Storable]
 
 
 class Input(BaseModel):
@@ -110,8 +116,8 @@ class Input(BaseModel):
 
 
 class MoneyIn(Input):
-    amount: Annotated[Text, StringConstraints(max_length=40)] = Field(examples=["1200.00"])
-    currency: Annotated[Text, StringConstraints(max_length=3)] = Field(examples=["EUR"])
+    amount: Annotated[str, StringConstraints(strict=True, max_length=40), Storable] = Field(examples=["1200.00"])
+    currency: Annotated[str, StringConstraints(strict=True, max_length=3), Storable] = Field(examples=["EUR"])
 
     @model_validator(mode="after")
     def is_money(self) -> "MoneyIn":
@@ -169,15 +175,15 @@ AnyPurchaseIn = Annotated[
 
 
 class ClientIn(Input):
-    name: Annotated[Text, StringConstraints(max_length=200)]
+    name: Annotated[str, StringConstraints(strict=True, max_length=200), Storable]
     email: Email
 
 
 class CaseIn(Input):
     """An inquiry, as it came by telephone, letter or another system."""
 
-    subject: Annotated[Text, StringConstraints(max_length=2_000)]
-    message: Annotated[Text, StringConstraints(max_length=200_000)]
+    subject: Annotated[str, StringConstraints(strict=True, max_length=2_000), Storable]
+    message: Annotated[str, StringConstraints(strict=True, max_length=200_000), Storable]
     client: ClientIn
     category: Category
     received_at: Moment | None = Field(default=None, description="when the request reached the agency; now, if absent")
@@ -320,7 +326,9 @@ class ProposalIn(Input):
 
 class VerdictIn(Input):
     verdict: Verdict
-    digest: Annotated[Text, StringConstraints(max_length=100)] = Field(description="of the proposal that was read")
+    digest: Annotated[str, StringConstraints(strict=True, max_length=100), Storable] = Field(
+        description="of the proposal that was read"
+    )
     reason: Reason
 
 
@@ -329,12 +337,12 @@ class VerdictIn(Input):
 
 class AssigneeIn(Input):
     assignee: Identifier | None = Field(description="a person's id or address; null for nobody")
-    reason: Annotated[Text, StringConstraints(max_length=10_000)] = ""
+    reason: Annotated[str, StringConstraints(strict=True, max_length=10_000), Storable] = ""
 
 
 class CategoryIn(Input):
     category: Category
-    reason: Annotated[Text, StringConstraints(max_length=10_000)] = ""
+    reason: Annotated[str, StringConstraints(strict=True, max_length=10_000), Storable] = ""
 
 
 class RequestedAtIn(Input):

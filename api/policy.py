@@ -87,7 +87,7 @@ class GroundFactsIn(i.Input):
 class FactsIn(i.Input):
     requested_at: i.Moment
     category: Category
-    timezone: Annotated[i.Text, Field(max_length=100)] | None = None
+    timezone: i.Text | None = None
     purchase: PurchaseFactsIn | None
     refunded: i.MoneyIn | None = None
     grounds: Annotated[list[GroundFactsIn], Field(max_length=1000)] = Field(default_factory=list)

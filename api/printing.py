@@ -324,10 +324,8 @@ class Telling:
         what = f"{printable(purchase.reference)}, {printable(purchase.package)}"
         yield f"{what}: {purchase.paid} on {minute(purchase.purchased_at)}"
         started, provided = purchase.service_started_at, purchase.deliverables_provided_at
-        yield (
-            f"service started {minute(started) if started else 'not yet'},"
-            f" deliverables provided {minute(provided) if provided else 'not yet'}"
-        )
+        yield f"service started {minute(started) if started else 'not yet'}"
+        yield f"deliverables provided {minute(provided) if provided else 'not yet'}"
         left = purchase.paid.amount_minor - purchase.refunded_minor - purchase.reserved_minor
         yield (
             f"{'checked' if purchase.checked else 'not checked'}; refunded {sum_of(purchase.refunded_minor)},"

@@ -68,9 +68,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     stored_version: int
 
 
-# How long a request can be repeated under its key.
-KEY_LIFE = timedelta(days=7)
-
 # Whether an address is somebody's; the index finds it, the chain says that it is no client's.
 KNOWN_ADDRESS = "SELECT 1 FROM personal WHERE field = 'email' AND value = {} AND chain LIKE 'desk:person:%'"
 

@@ -17,6 +17,7 @@ from workflow.events import (
     AttemptRefused,
     CaseRead,
     DeskCreated,
+    Edge,
     Event,
     EventData,
     LifecycleAdopted,
@@ -51,6 +52,10 @@ Steps = dict[tuple[str, str], Step]
 """A lifecycle as it was logged, by source and trigger."""
 
 
+def name_of(table: tuple[Edge, ...]) -> str:
+    return hashlib.sha256(canonical(table)).hexdigest()
+
+
 class Known(msgspec.Struct, kw_only=True):
     """What the log says of the desk itself, and every event refers to."""
 
@@ -60,12 +65,13 @@ class Known(msgspec.Struct, kw_only=True):
     policies: dict[int, PolicyVersion] = {}
 
     def learn(self, recorded: Recorded) -> None:
+        """What is said a second time, or under a wrong name, is not learned: it is found where its chain is followed."""
         match recorded.data:
-            case DeskCreated(timezone=timezone):
+            case DeskCreated(timezone=timezone) if not self.log:
                 self.log, self.timezone = recorded.event.log, timezone
             case PolicyAdded(version=version):
-                self.policies[version.version] = version
-            case LifecycleAdopted(lifecycle=lifecycle, table=table):
+                self.policies.setdefault(version.version, version)
+            case LifecycleAdopted(lifecycle=lifecycle, table=table) if lifecycle == name_of(table):
                 self.lifecycles[lifecycle] = {
                     (row.source.value, row.trigger.value): Step(row.target.value, dict.fromkeys(row.guards, True))
                     for row in table
@@ -134,7 +140,7 @@ class Walk:
         for row, recorded in zip(page, self.sound(page) or repeat(None), strict=False):
             if row[CHAIN] != self.chain.name:
                 self.end()
-                self.chain = Chain(row[CHAIN], self.known)
+                self.chain = Chain(str(row[CHAIN]), self.known)
             if not self.chain.is_broken:
                 try:
                     self.chain.apply(recorded or self.chain.read(row))
@@ -263,7 +269,7 @@ def check_settings(_: None, recorded: Recorded) -> None:
     event, data = recorded.event, recorded.data
     if not isinstance(data, DeskCreated if event.seq == 1 else LifecycleAdopted):
         raise BrokenHistory(event.chain, event.seq, f"{event.type} has no place in this chain")
-    if isinstance(data, LifecycleAdopted) and data.lifecycle != hashlib.sha256(canonical(data.table)).hexdigest():
+    if isinstance(data, LifecycleAdopted) and data.lifecycle != name_of(data.table):
         raise BrokenHistory(event.chain, event.seq, "the lifecycle's name is not the hash of its table")
 
 

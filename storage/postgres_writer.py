@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from storage import search
-from storage.batch import CASE_COLUMNS, KEY_LIFE, KNOWN_ADDRESS, Batch, Loaded, Repeat, needs_of
+from storage.batch import CASE_COLUMNS, KNOWN_ADDRESS, Batch, Loaded, Repeat, needs_of
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
 from storage.sealing import EVENT_COLUMNS
@@ -33,6 +33,7 @@ LOCK_TIMEOUT = "2s"
 IDLE_TIMEOUT = "10s"  # a process that was cut off in the middle must not keep its locks
 COMMAND_SECONDS = 10.0  # a connection that is silent for longer is given up
 CONNECT_SECONDS = 3.0
+LOOKUP_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)  # between the questions what became of a COMMIT
 ATTEMPTS = 8
 PATIENCE_SECONDS = 5.0  # others are waiting for this command to end
 
@@ -137,7 +138,7 @@ INSERT_WORDS = (
 ADD_WORDS = (
     "UPDATE case_search SET words = case_search.words || u.w::tsvector"
     " FROM unnest($1::bigint[], $2::text[]) AS u (n, w)"
-    " WHERE number = u.n AND pg_column_size(case_search.words) < 400000"
+    " WHERE number = u.n AND pg_column_size(case_search.words || ''::tsvector) < 400000"  # not of its compressed form
 )
 
 # A process of the server may go on though nobody hears it any more. Another ledger may have its number by now: that one
@@ -169,8 +170,9 @@ class PostgresWriter:
             await self.connection.close()
 
     async def connected(self) -> "asyncpg.Connection[Any]":
-        """The ledger's only connection. A new one comes after the end of the one before: what is not written then,
-        never will be. Raises OutOfReach.
+        """The ledger's only connection. Raises OutOfReach.
+
+        A new one comes after the end of the one before: what that has not written by then, it never will.
         """
         if self.connection is not None and not self.connection.is_closed():
             return self.connection
@@ -228,16 +230,15 @@ class PostgresWriter:
                 self.known_directory = await self.load_directory(connection)
             loaded = Loaded(directory=self.known_directory)
             await self.load_entries(connection, loaded, [one.case_id for one in submissions if one.case_id], lock=False)
-            opening = sum(isinstance(one.command, OpenCase) for one in submissions)
+            batch = Batch(loaded, self.clock())
+            simple = {index: one for index, one in enumerate(submissions) if self.is_simple(batch, one)}
+            opening = sum(isinstance(one.command, OpenCase) for one in simple.values())
             numbers = await self.numbers(connection, opening)
         except LOST:
             self.hang_up()
             return {}
-        batch = Batch(loaded, self.clock())
         answers: dict[int, Answer] = {}
-        for index, submission in enumerate(submissions):
-            if not self.is_simple(batch, submission):
-                continue
+        for index, submission in simple.items():
             if isinstance(submission.command, OpenCase):
                 loaded.next_number = numbers.pop()
             # A refusal may come from a cache that another process has overtaken: it is decided again under locks.
@@ -249,7 +250,7 @@ class PostgresWriter:
             return {}
         try:
             await self.write(connection, batch)
-        except LOST as failure:
+        except LOST:
             self.distrust(batch)
             self.hang_up()
             try:
@@ -302,7 +303,7 @@ class PostgresWriter:
     async def was_written(self, batch: Batch) -> bool:
         """After the answer to COMMIT was lost: ask the log itself. Raises OutcomeUnknown."""
         chain, seq, digest = (batch.events[0][EVENT_COLUMNS.index(name)] for name in ("chain", "seq", "hash"))
-        for pause in (0.0, 0.1, 0.5, 1.0, 2.0, 4.0):
+        for pause in LOOKUP_PAUSES:
             await asyncio.sleep(pause)
             try:
                 connection = await self.connected()
@@ -434,12 +435,6 @@ class PostgresWriter:
         key = submission.key
         if key is None:
             return {}
-        # What is locked is being read, and goes the next time.
-        await connection.execute(
-            "DELETE FROM idempotency WHERE key IN"
-            " (SELECT key FROM idempotency WHERE at < $1 ORDER BY at LIMIT 1000 FOR UPDATE SKIP LOCKED)",
-            at_text(self.clock() - KEY_LIFE),
-        )
         taken = await connection.fetchval(
             "INSERT INTO idempotency (key, fingerprint, chain, seq, version, at) VALUES ($1, $2, '', 0, 0, $3)"
             " ON CONFLICT (key) DO NOTHING RETURNING true",

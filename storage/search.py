@@ -15,6 +15,9 @@ MAX_WORD_CHARACTERS = 64
 MAX_PLACES = 255
 MAX_POSITION = 16_383
 
+# Of the words of one text; with what a case has already it stays below the 1 MB that a tsvector can be.
+MAX_VECTOR_BYTES = 500_000
+
 # Han, kana, Hangul syllables are searched for by parts of a run; Thai, Lao, Khmer, Burmese know no blanks.
 UNSPACED = (
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff"
@@ -67,10 +70,16 @@ def fts5_query(query: str) -> str | None:
 
 
 def tsvector(text: str) -> str:
-    """The text form of a tsvector; PostgreSQL counts positions up to 16383 only."""
+    """The text form of a tsvector; what is too much for PostgreSQL is left out."""
     positions: dict[str, list[int]] = {}
+    size = 0
     for position, word in enumerate(words(text), start=1):
-        places = positions.setdefault(word, [])
+        places = positions.get(word)
+        if places is None:
+            size += len(word.encode())
+            if size > MAX_VECTOR_BYTES:
+                break
+            places = positions[word] = []
         if len(places) < MAX_PLACES and position < MAX_POSITION:
             places.append(position)
     return " ".join(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from storage import search
-from storage.batch import CASE_COLUMNS, KEY_LIFE, KNOWN_ADDRESS, Batch, Loaded, needs_of
+from storage.batch import CASE_COLUMNS, KNOWN_ADDRESS, Batch, Loaded, needs_of
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
 from storage.sealing import EVENT_COLUMNS
@@ -203,7 +203,6 @@ class SqliteWriter:
     def load_keys(self, loaded: Loaded, submissions: Sequence[Submission]) -> None:
         keys = [one.key.hash for one in submissions if one.key is not None]
         if keys:
-            self.connection.execute("DELETE FROM idempotency WHERE at < ?", (at_text(self.clock() - KEY_LIFE),))
             query = (
                 "SELECT key, fingerprint, chain, seq, version FROM idempotency"
                 " WHERE key IN (SELECT value FROM json_each(?))"

@@ -231,7 +231,7 @@ def purchase_to_link(context: Context, stated: Purchase | None, reference: str |
             raise bad_field(f"{at}reference", "is no purchase that the desk knows; give its facts")
         return replace(stated, checked=False, refunded_minor=0, reserved_minor=0)
     if stated is not None and not known.states_the_same_as(stated):
-        raise PurchaseDiffers(known.reference, differing_facts(known, stated))
+        raise PurchaseDiffers(known.reference, differing_facts(known, stated), at)
     return known
 
 

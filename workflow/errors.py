@@ -112,10 +112,13 @@ class WrongDigest(Refused):
 
 
 class PurchaseDiffers(CaseworkError):
-    def __init__(self, reference: str, fields: tuple[str, ...]) -> None:
+    """`at` is where the fields stand in what was given, such as `purchase.`."""
+
+    def __init__(self, reference: str, fields: tuple[str, ...], at: str = "") -> None:
         super().__init__(f"the desk knows {reference} with another {', '.join(fields)}")
         self.reference = reference
         self.fields = fields
+        self.at = at
 
 
 class StaleVersion(CaseworkError):

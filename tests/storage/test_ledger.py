@@ -194,7 +194,7 @@ async def test_a_request_that_changed_nothing_is_remembered_like_any_other(offic
 
     assert isinstance(first, Receipt)
     assert (first.events, first.seq) == ((), 4)
-    assert second == Repeat(chain="case:A", seq=3, version=3)
+    assert second == Repeat(chain="case:A", seq=4, version=3)
 
 
 async def test_a_refused_request_does_not_use_up_its_key(office: Office) -> None:
