@@ -6,7 +6,8 @@ from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,6 +29,9 @@ router = APIRouter(prefix="/v1/cases", tags=["attachments"], route_class=DeskRou
 
 FORM = "multipart/form-data"
 FORM_OVERHEAD_BYTES = 10_000
+
+# By extension; a name without one says nothing bad.
+TYPES = ATTACHMENT_TYPES | {"bin"}
 
 UPLOAD = {
     "requestBody": {
@@ -113,8 +117,9 @@ async def read_upload(call: Call) -> Upload:
     name, content_type, content = await file_of(request, raw, limit)
     if len(content) > limit:
         raise HttpProblem(413, "too_large", f"at most {limit} bytes")
-    name = safe_file_name(name)
-    if name.rpartition(".")[2].lower() not in ATTACHMENT_TYPES or EXECUTABLE.match(content):
+    name = safe_file_name(name) or "attachment"
+    _, dot, extension = name.rpartition(".")
+    if (dot and extension.lower() not in TYPES) or EXECUTABLE.match(content):
         raise bad_field("file", "is of a type that is not kept as evidence")
     # Not of the form: that has another boundary each time.
     call.take_key(msgspec.json.encode((name, content_type)) + content)
@@ -122,18 +127,25 @@ async def read_upload(call: Call) -> Upload:
 
 
 async def file_of(request: Request, raw: bytes, limit: int) -> tuple[str, str, bytes]:
+    """Its name, its type and the file. Raises BadInput."""
+
     async def whole() -> AsyncGenerator[bytes, None]:
         yield raw
 
-    parser = MultiPartParser(request.headers, whole(), max_files=1, max_fields=0, max_part_size=limit)
+    boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary", b"")
+    if not boundary or b"--" + boundary + b"--" not in raw:
+        raise bad_field("file", "the form is damaged")  # the parser would leave half a file open
+    headers = Headers({"content-type": f'{FORM}; boundary="{boundary.decode("latin-1")}"'})
     try:
-        form = await parser.parse()
+        form = await MultiPartParser(headers, whole(), max_files=1, max_fields=0, max_part_size=limit).parse()
     except (MultiPartException, ValueError, KeyError) as broken:
         raise bad_field("file", "the form holds something else than one file, or is damaged") from broken
-    upload = form.get("file")
-    if not isinstance(upload, UploadFile):
-        raise bad_field("file", "is missing")
-    content = await upload.read()
-    await form.close()
-    kind = upload.content_type or ""
-    return upload.filename or "", kind if i.KIND.fullmatch(kind) else "application/octet-stream", content
+    try:
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise bad_field("file", "is missing")
+        kind = upload.content_type or ""
+        content = await upload.read()
+        return upload.filename or "", kind if i.KIND.fullmatch(kind) else "application/octet-stream", content
+    finally:
+        await form.close()

@@ -15,16 +15,28 @@ from api import inputs as i
 from api import views as v
 from api.desk import new_case_id, new_mail_tag
 from api.errors import documented
-from api.routing import Answer, Call, ChangeCall, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled, writes
+from api.routing import (
+    Answer,
+    Call,
+    ChangeCall,
+    DeskRoute,
+    PutCall,
+    ReadCall,
+    ReplaceCall,
+    Rules,
+    WriteCall,
+    reads,
+    ruled,
+    writes,
+)
 from storage import cases
 from storage.batch import Entry
 from storage.cases import Filter, Listed, Sort
 from storage.submissions import Receipt
 from workflow import commands as c
-from workflow.cases import Case
 from workflow.deciding import assigners
 from workflow.errors import NotFound, bad_field
-from workflow.events import Recorded
+from workflow.events import Recorded, at_text
 from workflow.lifecycle import TRANSITIONS
 from workflow.permissions import permissions
 from workflow.policy import Category
@@ -101,7 +113,10 @@ class ListQuery(i.Input):
     category: Category | None = None
     overdue: bool | None = None
     waiting: bool | None = Field(default=None, description="for the client")
-    q: i.Text | None = Field(default=None, description="words of the subject or the messages, in any alphabet")
+    q: i.Text | None = Field(
+        default=None,
+        description="words of the subject or the messages, in any alphabet; beginnings of words where no word fits",
+    )
     sort: Sort = Sort.NEWEST
     limit: int = Field(default=50, ge=1, le=200)
     cursor: i.Text | None = None
@@ -111,7 +126,8 @@ class ListQuery(i.Input):
 @reads(READERS)
 async def list_cases(call: ReadCall, query: Annotated[ListQuery, Query()]) -> Response:
     """Cases by filter, a page at a time."""
-    now = call.desk.clock()
+    now, database = call.desk.clock(), call.desk.database
+    beginnings, after = read_cursor(query.cursor, query.sort)
     wanted = Filter(
         state=query.state,
         assignee=await assignee_named(call, query.assignee),
@@ -119,11 +135,15 @@ async def list_cases(call: ReadCall, query: Annotated[ListQuery, Query()]) -> Re
         overdue=query.overdue,
         waiting=query.waiting,
         q=query.q,
+        beginnings=beginnings,
     )
-    after = read_cursor(query.cursor, query.sort)
-    found = await cases.listing(call.desk.database, wanted, query.sort, now=now, after=after, limit=query.limit + 1)
+    found = await cases.listing(database, wanted, query.sort, now=now, after=after, limit=query.limit + 1)
+    if not found and query.q and query.cursor is None:
+        # Nothing holds these words as they are: perhaps they are beginnings.
+        wanted = msgspec.structs.replace(wanted, beginnings=True)
+        found = await cases.listing(database, wanted, query.sort, now=now, after=None, limit=query.limit + 1)
     page = found[: query.limit]
-    cursor = cursor_after(page[-1], query.sort) if len(found) > query.limit else None
+    cursor = cursor_after(page[-1], query.sort, wanted) if len(found) > query.limit else None
     items = [v.listed_case_view(one.entry, one.next_deadline, now) for one in page]
     headers = {}
     if cursor is not None:
@@ -140,21 +160,24 @@ async def assignee_named(call: Call, name: str | None) -> str | None:
     return await call.desk.person_id(name)
 
 
-def cursor_after(last: Listed, sort: Sort) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode((sort, *last.place))).decode().rstrip("=")
+def cursor_after(last: Listed, sort: Sort, wanted: Filter) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode((sort, wanted.beginnings, *last.place))).decode().rstrip("=")
 
 
-def read_cursor(cursor: str | None, sort: Sort) -> tuple[Any, ...] | None:
+def read_cursor(cursor: str | None, sort: Sort) -> tuple[bool, tuple[Any, ...] | None]:
+    """Whether the search is for beginnings of words, and the place to go on after."""
     if cursor is None:
-        return None
-    shape: Any = tuple[Sort, Number] if sort in {Sort.NEWEST, Sort.OLDEST} else tuple[Sort, str, Number]
+        return False, None
+    shape: Any = tuple[Sort, bool, Number] if sort in {Sort.NEWEST, Sort.OLDEST} else tuple[Sort, bool, str, Number]
     try:
-        made_for, *place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=shape)
+        made_for, beginnings, *place = msgspec.json.decode(
+            base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)), type=shape
+        )
     except (binascii.Error, msgspec.MsgspecError, ValueError):
-        made_for, place = None, []
+        made_for, beginnings, place = None, False, []
     if made_for != sort or "\x00" in str(place[0]):
         raise bad_field("cursor", "is not one that this service gave out for this order")
-    return tuple(place)
+    return beginnings, tuple(place)
 
 
 @router.get("/{case_id}", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **READ})
@@ -216,7 +239,7 @@ async def fire(call: ChangeCall, case_id: str, body: i.TransitionIn) -> Response
 
 @router.put("/{case_id}/purchase", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
 @writes(c.RecordPurchase, if_match=True)
-async def record_purchase(call: ChangeCall, case_id: str, body: i.AnyPurchaseIn) -> Response:
+async def record_purchase(call: ReplaceCall, case_id: str, body: i.AnyPurchaseIn) -> Response:
     """The facts as the books have them, again when they change; or a known purchase's reference, to link it."""
     command = (
         c.RecordPurchase(purchase=body.purchase)
@@ -362,7 +385,7 @@ async def who_may_assign(call: Call, body: dict[str, Any]) -> frozenset[Role]:
 
 @router.put("/{case_id}/assignee", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
 @writes(c.Assign, if_match=True, roles_for=who_may_assign)
-async def assign(call: ChangeCall, case_id: str, body: i.AssigneeIn) -> Response:
+async def assign(call: ReplaceCall, case_id: str, body: i.AssigneeIn) -> Response:
     """Who works on it. An agent may take a case; giving one to somebody else is a lead's."""
     command = c.Assign(assignee=await call.desk.person_id(body.assignee), reason=body.reason)
     return await answer_with_case(call, await call.desk.submit(call, command, case_id))
@@ -370,7 +393,7 @@ async def assign(call: ChangeCall, case_id: str, body: i.AssigneeIn) -> Response
 
 @router.put("/{case_id}/category", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
 @writes(c.Recategorize, if_match=True)
-async def recategorize(call: ChangeCall, case_id: str, body: i.CategoryIn) -> Response:
+async def recategorize(call: ReplaceCall, case_id: str, body: i.CategoryIn) -> Response:
     """What the inquiry is about."""
     command = c.Recategorize(category=body.category, reason=body.reason)
     return await answer_with_case(call, await call.desk.submit(call, command, case_id))
@@ -378,7 +401,7 @@ async def recategorize(call: ChangeCall, case_id: str, body: i.CategoryIn) -> Re
 
 @router.put("/{case_id}/requested-at", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
 @writes(c.CorrectRequestedAt, if_match=True)
-async def correct_requested_at(call: ChangeCall, case_id: str, body: i.RequestedAtIn) -> Response:
+async def correct_requested_at(call: ReplaceCall, case_id: str, body: i.RequestedAtIn) -> Response:
     """When the request was really made: a lead's correction, which counts as a change of facts."""
     command = c.CorrectRequestedAt(requested_at=body.requested_at, reason=body.reason)
     return await answer_with_case(call, await call.desk.submit(call, command, case_id))
@@ -386,7 +409,7 @@ async def correct_requested_at(call: ChangeCall, case_id: str, body: i.Requested
 
 @router.put("/{case_id}/participants", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **WRITTEN})
 @writes(c.SetParticipants)
-async def set_participants(call: WriteCall, case_id: str, body: i.ParticipantsIn) -> Response:
+async def set_participants(call: PutCall, case_id: str, body: i.ParticipantsIn) -> Response:
     """Whose mail counts as the client's."""
     command = c.SetParticipants(participants=tuple(body.participants))
     return await answer_with_case(call, await call.desk.submit(call, command, case_id))
@@ -501,6 +524,9 @@ class ReplayQuery(i.Input):
     at: i.Moment | None = None
 
 
+LAST = "9999"  # after every time
+
+
 class ReplayView(TypedDict):
     case: v.CaseView
     version: int
@@ -518,36 +544,20 @@ async def replay_case(call: ReadCall, case_id: str, query: Annotated[ReplayQuery
     if query.version is not None and query.at is not None:
         raise bad_field("at", "give a version or an instant, not both")
     database = call.desk.database
-    now, whole, history = await stored_and_replayed(call, case_id)
+    stored, history = await cases.with_history(database, case_id)
+    whole = entry = await cases.stood(database, history)
     if query.version is not None and query.version > whole.case.version:
         raise bad_field("version", f"the case has {whole.case.version} events")
-    entry = whole
-    if query.version is not None:
-        entry, history = await cases.at_version(database, case_id, query.version)
-    elif query.at is not None:
-        entry, history = await cases.at_moment(database, case_id, query.at)
+    if query.version is not None or query.at is not None:
+        until = at_text(query.at) if query.at else LAST
+        history = tuple(one for one in history[: query.version] if one.event.at <= until)
+        entry = await cases.stood(database, history)
     await call.desk.record_read(call, case_id, entry.case.version, "replay")
     moment: datetime = query.at or history[-1].at
     view = ReplayView(
         case=v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context()),
         version=entry.case.version,
         at=moment,
-        matches_stored=whole.case == now,
+        matches_stored=whole.case == stored,
     )
     return Answer(view, headers={"etag": f'"{whole.case.version}"'})
-
-
-async def stored_and_replayed(call: Call, case_id: str) -> tuple[Case, Entry, tuple[Recorded, ...]]:
-    """The stored case, and what its whole log tells; read again if the case has moved in between."""
-    attempts = 3
-    while True:
-        stored = await cases.stored(call.desk.database, case_id)
-        if stored is None:
-            raise NotFound("case")
-        entry, history = await cases.at_version(call.desk.database, case_id, WHOLE)
-        attempts -= 1
-        if entry.case.version == stored[0].version or not attempts:
-            return stored[0], entry, history
-
-
-WHOLE = 2**31 - 1

@@ -351,7 +351,11 @@ class PolicyFile(msgspec.Struct, forbid_unknown_fields=True):
 def add_policy(
     file: Annotated[
         Path,
-        typer.Argument(help='JSON: {"settings": {those that change}, "effective_from": "2027-01-01T00:00:00Z"}.'),
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help='JSON: {"settings": {those that change}, "effective_from": "2027-01-01T00:00:00Z"}.',
+        ),
     ],
 ) -> None:
     """Add a version of the policy, in force from now at the earliest."""
@@ -484,9 +488,43 @@ def export(file: Output = None) -> None:
         with await events_shown(database, "Exporting") as progress, output(file) as stream:
             async for position, digest, body in database.stream(log):
                 stream.write(f'{{"position":{position},"hash":"{digest}","event":{body}}}\n'.encode())
-                progress(position)
+                if position % 1000 == 0:
+                    progress(position)
 
     in_the_database(work)
+
+
+@cli.command()
+def backup(target: Annotated[Path, typer.Argument(metavar="FILE", help="A new one: none is overwritten.")]) -> None:
+    """Write the whole desk, as it is at this moment, into one file; others can go on working."""
+    from api.printing import rows_shown
+    from storage import backup as backups
+
+    async def work(database: "Database") -> backups.Header:
+        with rows_shown("Writing") as progress:
+            return await backups.backup(database, target, progress)
+
+    header = in_the_database(work)
+    typer.echo(f"the desk {header.log} as of {header.at} is in {target}")
+
+
+@cli.command()
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="What backup wrote.")],
+) -> None:
+    """Bring a desk back from a file into an empty database, of either kind."""
+    from api.database import schema_ready
+    from api.printing import rows_shown
+    from storage import backup as backups
+
+    async def run() -> backups.Header:
+        async with schema_ready(settings) as database:
+            with rows_shown("Restoring") as progress:
+                return await backups.restore(source, database, progress)
+
+    settings = read_settings()
+    header = asyncio.run(run())
+    typer.echo(f"the desk {header.log} is as it was at {header.at}; casework verify proves it")
 
 
 if __name__ == "__main__":

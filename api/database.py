@@ -73,9 +73,16 @@ async def bring_up_to_date(database: Database, *, existing: bool = False) -> Non
 
 
 async def migrate(settings: Settings, now: datetime) -> None:
-    """Bring the schema up to date and make the desk. Raises NotReady, or TimezoneChanged.
+    """Bring the schema up to date, and make the desk where there is none. Raises NotReady, or TimezoneChanged."""
+    async with schema_ready(settings) as database:
+        await database.run(lambda connection: ensure_desk(connection, settings.timezone, now))
 
-    Where an owner's URL is set, the owner does it, and lets the role of the ordinary URL serve.
+
+@asynccontextmanager
+async def schema_ready(settings: Settings) -> AsyncIterator[Database]:
+    """A database of this release's schema, and perhaps nothing in it; for whoever may do anything there.
+
+    Where an owner's URL is set, that is the owner, who lets the role of the ordinary URL serve. Raises NotReady.
     """
     database = open_database(settings.database_url)
     owner = open_database(settings.owner_url) if settings.owner_url else database
@@ -85,7 +92,7 @@ async def migrate(settings: Settings, now: datetime) -> None:
             if owner is not database:
                 role = await database.run(role_of)
                 await owner.run(lambda connection: let_serve(connection, role))
-            await owner.run(lambda connection: ensure_desk(connection, settings.timezone, now))
+        yield owner
     finally:
         await owner.close()
         await database.close()

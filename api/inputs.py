@@ -20,7 +20,7 @@ from pydantic import (
 from workflow import commands as c
 from workflow.cases import Purchase
 from workflow.errors import InvalidMoney
-from workflow.money import Money, parse_money
+from workflow.money import MINOR_DIGITS, PLAIN_DECIMAL, Money, parse_money
 from workflow.policy import Category, GroundKind
 from workflow.states import (
     CompensationKind,
@@ -116,8 +116,14 @@ class Input(BaseModel):
 
 
 class MoneyIn(Input):
-    amount: Annotated[str, StringConstraints(strict=True, max_length=40), Storable] = Field(examples=["1200.00"])
-    currency: Annotated[str, StringConstraints(strict=True, max_length=3), Storable] = Field(examples=["EUR"])
+    """What the pattern lets through can still be finer than the currency allows, or more than is kept exactly."""
+
+    amount: Annotated[str, StringConstraints(strict=True, max_length=40), Storable] = Field(
+        examples=["1200.00"], json_schema_extra={"pattern": f"^{PLAIN_DECIMAL.pattern}$"}
+    )
+    currency: Annotated[str, StringConstraints(strict=True, max_length=3), Storable] = Field(
+        examples=["EUR"], json_schema_extra={"enum": [*sorted(MINOR_DIGITS)]}
+    )
 
     @model_validator(mode="after")
     def is_money(self) -> "MoneyIn":

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from api import inputs as i
 from api import views as v
 from api.errors import documented
-from api.routing import Answer, Call, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
+from api.routing import Answer, Call, DeskRoute, PutCall, ReadCall, Rules, WriteCall, reads, ruled
 from storage import people
 from storage.submissions import Receipt, Unauthorized
 from workflow.errors import NotFound
@@ -71,7 +71,7 @@ class RolesIn(i.Input):
 
 @router.put("/people/{person_id}/roles", response_model=v.PersonView, responses=WRITTEN)
 @ruled(Rules(roles=ADMINS, command=SetRoles))
-async def set_roles(call: WriteCall, person_id: str, body: RolesIn) -> Response:
+async def set_roles(call: PutCall, person_id: str, body: RolesIn) -> Response:
     """What they may do from now on."""
     command = SetRoles(person_id=person_id, roles=tuple(body.roles))
     return await answer_with_person(call, await call.desk.submit(call, command))

@@ -98,6 +98,13 @@ async def events_shown(database: Database, title: str) -> AbstractContextManager
 
 
 @contextmanager
+def rows_shown(title: str) -> Iterator[Callable[[int], None]]:
+    with bar(title) as progress:
+        task = progress.task_ids[0]
+        yield lambda done: progress.update(task, description=f"{title}: {done:,} rows")
+
+
+@contextmanager
 def mails_shown() -> Iterator[Callable[["Summary"], None]]:
     with bar("Importing") as progress:
         task = progress.task_ids[0]

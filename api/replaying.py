@@ -39,9 +39,9 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
 async def replayed(database: Database, name: str, version: int | None, at: datetime | None) -> Replay:
     """Raises NotFound or NoSuchMoment."""
     case_id = await known_case(database, name)
-    stored = await cases.stored(database, case_id)
-    whole, history = await cases.at_version(database, case_id, 2**31 - 1)
-    entry, matches = whole, None
+    stored, history = await cases.with_history(database, case_id)
+    whole = entry = await cases.stood(database, history)
+    matches = None
     if version is not None:
         if version > whole.case.version:
             raise NoSuchMoment(f"the case has {whole.case.version} events")
@@ -51,7 +51,7 @@ async def replayed(database: Database, name: str, version: int | None, at: datet
             raise NoSuchMoment(f"the case was opened at {whole.case.opened_at:%Y-%m-%dT%H:%M:%S.%fZ}")
         entry, history = await cases.at_moment(database, case_id, at)
     else:
-        matches = stored is not None and stored[0] == whole.case
+        matches = stored == whole.case
     return Replay(
         entry=entry,
         history=history,

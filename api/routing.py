@@ -119,48 +119,41 @@ class Call:
         return "api"
 
 
-def documented_read(
-    _: Annotated[Any, Security(HTTPBearer(auto_error=False, description="`casework token create` prints one"))] = None,
-) -> Call:
-    """Only for OpenAPI; DeskRoute makes the call."""
-    raise RuntimeError("DeskRoute makes the call")
+# Declared for OpenAPI only: DeskRoute reads the headers and makes the call.
+
+BEARER = Security(HTTPBearer(auto_error=False, description="`casework token create` prints one"))
+SEEN = Header(alias="If-Match", description='The ETag of the case you have seen, such as `"7"`; without it: 428')
+KEY = Header(
+    alias="Idempotency-Key",
+    min_length=1,
+    max_length=MAX_KEY_CHARACTERS,
+    description="The same key and body again get the first answer, without a second effect, for 7 days",
+)
 
 
-def documented_write(
-    _: Annotated[Any, Security(HTTPBearer(auto_error=False, description="`casework token create` prints one"))] = None,
-    __: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            max_length=MAX_KEY_CHARACTERS,
-            description="The same key and body again get the first answer, without a second effect, for 7 days",
-        ),
-    ] = None,
-) -> Call:
-    raise RuntimeError("DeskRoute makes the call")
+def documented_call(_: Annotated[Any, BEARER] = None) -> Call:
+    raise NotImplementedError
+
+
+def documented_write(_: Annotated[Any, BEARER] = None, __: Annotated[str | None, KEY] = None) -> Call:
+    raise NotImplementedError
+
+
+def documented_replacement(__: Annotated[str, SEEN], _: Annotated[Any, BEARER] = None) -> Call:
+    raise NotImplementedError
 
 
 def documented_change(
-    _: Annotated[Any, Security(HTTPBearer(auto_error=False, description="`casework token create` prints one"))] = None,
-    __: Annotated[
-        str | None,
-        Header(alias="If-Match", description='The ETag of the case you have seen, such as `"7"`; without it: 428'),
-    ] = None,
-    ___: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            max_length=MAX_KEY_CHARACTERS,
-            description="The same key and body again get the first answer, without a second effect, for 7 days",
-        ),
-    ] = None,
+    __: Annotated[str, SEEN], _: Annotated[Any, BEARER] = None, ___: Annotated[str | None, KEY] = None
 ) -> Call:
-    raise RuntimeError("DeskRoute makes the call")
+    raise NotImplementedError
 
 
-ReadCall = Annotated[Call, Depends(documented_read)]
-WriteCall = Annotated[Call, Depends(documented_write)]
-ChangeCall = Annotated[Call, Depends(documented_change)]
+ReadCall = Annotated[Call, Depends(documented_call)]
+PutCall = Annotated[Call, Depends(documented_call)]
+WriteCall = Annotated[Call, Depends(documented_write)]  # takes an Idempotency-Key
+ReplaceCall = Annotated[Call, Depends(documented_replacement)]  # needs If-Match
+ChangeCall = Annotated[Call, Depends(documented_change)]  # needs If-Match, takes an Idempotency-Key
 
 
 class DeskRoute(APIRoute):

@@ -10,15 +10,16 @@ import hashlib
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import asyncpg
 import msgspec
-from sqlalchemy import Table
+from sqlalchemy import Column, Table
 from sqlmodel import SQLModel
 
 from storage import postgres_writer, search, sqlite_writer
@@ -144,7 +145,7 @@ async def write(file: BinaryIO, reading: Snapshot, revision: str, progress: Prog
         put(header)
         for table in tables():
             columns, queries = contents(table)
-            put(Heading(table=table.name, columns=columns))
+            put(Heading(table=str(table.name), columns=columns))
             for query in queries:
                 pages = reading.pages(query, FILES_AT_ONCE) if table.name == "attachments" else reading.pages(query)
                 async for page in pages:
@@ -155,15 +156,18 @@ async def write(file: BinaryIO, reading: Snapshot, revision: str, progress: Prog
     return header
 
 
+NOT_PLACED = "NOT EXISTS (SELECT 1 FROM positions WHERE event_id = id)"
+
+
 def contents(table: Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is kept of a table: the columns, and the queries that give all rows."""
-    columns = tuple(table.columns.keys())
+    columns = tuple(map(str, table.columns.keys()))
     names = ", ".join(f'"{column}"' for column in columns)
     if table.name != "events":
-        return columns, (f"SELECT {names} FROM {table.name}",)
+        return columns, (f"SELECT {names} FROM {table.name}",)  # noqa: S608 - names, no input
     return (*columns, "position"), (
-        f"SELECT {names}, position FROM positions JOIN events ON id = event_id ORDER BY position",
-        f"SELECT {names}, NULL FROM events WHERE NOT EXISTS (SELECT 1 FROM positions WHERE event_id = id) ORDER BY id",
+        f"SELECT {names}, position FROM positions JOIN events ON id = event_id ORDER BY position",  # noqa: S608 - names, no input
+        f"SELECT {names}, NULL FROM events WHERE {NOT_PLACED} ORDER BY id",  # noqa: S608 - names, no input
     )
 
 
@@ -192,7 +196,7 @@ async def restore(source: Path, database: Database, progress: Progress | None = 
     count = 0
     async with filling(database) as target:
         for table in tables():
-            if await target.reading.rows(f"SELECT 1 FROM {table.name} LIMIT 1"):
+            if await target.reading.rows(f"SELECT 1 FROM {table.name} LIMIT 1"):  # noqa: S608 - a name
                 raise NotEmpty(table.name)
         try:
             for heading, rows in pages_of(source):
@@ -214,7 +218,7 @@ def check(source: Path) -> Header:
     """The header of a backup that is whole, all of which has been read. Raises DamagedBackup."""
     reading = lines_of(source)
     try:
-        header = msgspec.json.decode(next(reading), type=Header)
+        header = msgspec.json.decode(next(reading, b""), type=Header)
     except msgspec.MsgspecError as unreadable:
         raise DamagedBackup(f"{source} is no backup: {unreadable}") from unreadable
     if header.casework != FORMAT:
@@ -244,7 +248,8 @@ def pages_of(source: Path) -> Iterator[tuple[Heading, list[Row]]]:
     """The rows of a backup, not too many at a time."""
     lines = lines_of(source)
     next(lines)  # the header
-    heading, rows, size = Heading(table="", columns=()), [], 0
+    heading, size = Heading(table="", columns=()), 0
+    rows: list[Row] = []
     decoder: msgspec.json.Decoder[Row] = msgspec.json.Decoder()
     for line in lines:
         starts_table = line.startswith(b"{")
@@ -263,14 +268,16 @@ def pages_of(source: Path) -> Iterator[tuple[Heading, list[Row]]]:
 
 def row_type(heading: Heading) -> Any:
     columns = SQLModel.metadata.tables[heading.table].columns
-    kinds = [
-        columns[name].type.python_type | (None if columns[name].nullable else columns[name].type.python_type)
-        for name in heading.columns
-        if name in columns
-    ]
-    if heading.table == "events":
-        kinds.append(int | None)
-    return tuple[tuple(kinds)]  # type: ignore[misc]  # known only now
+    kinds = [kind_of(columns[name]) if name in columns else int | None for name in heading.columns]
+    return tuple.__class_getitem__(tuple(kinds))
+
+
+def kind_of(column: Column[Any]) -> Any:
+    kind = column.type.python_type
+    return kind | None if column.nullable else kind
+
+
+# Filling a database.
 
 
 class Target(ABC):
@@ -280,23 +287,135 @@ class Target(ABC):
 
     @abstractmethod
     async def fill(self, heading: Heading, rows: Sequence[Row]) -> None:
-        """Insert rows as they are, with their own numbers, and give events the positions that they had."""
+        """Insert rows as they are, with their own numbers; events are given the positions that they had."""
 
     @abstractmethod
     async def settle(self) -> None:
-        """Let what numbers new rows go on after the restored ones."""
+        """Let the numbers of new rows go on after those of the restored ones."""
 
     @abstractmethod
-    async def add_words(self, texts: Sequence[tuple[int, str]], *, more: bool) -> None:
-        """Make cases findable, by number, by these texts; `more` than by those before."""
+    async def add_words(self, texts: Sequence[tuple[int, str]], *, first: bool) -> None:
+        """Let cases be found, by number, by a text each; by another one if it is not the first."""
+
+
+def filling(database: Database) -> AbstractAsyncContextManager[Target]:
+    match database:
+        case SqliteDatabase():
+            return filling_sqlite(database.path)
+        case PostgresDatabase():
+            return filling_postgres(database.url)
+        case _:
+            raise TypeError(type(database).__name__)
 
 
 class SqliteTarget(Target):
-    """A trigger numbers events as they come, so they have to come in order; the next number is the largest plus one."""
-
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.reading = SqliteSnapshot(connection)
 
     async def fill(self, heading: Heading, rows: Sequence[Row]) -> None:
-        ...
+        if heading.table != "events":
+            self.connection.executemany(sqlite_writer.insert(heading.table, heading.columns), rows)
+            return
+        # A trigger gives each event its position, so that they only have to come in their order.
+        self.connection.executemany(sqlite_writer.insert("events", heading.columns[:-1]), [row[:-1] for row in rows])
+        ((last,),) = await self.reading.rows("SELECT max(position) FROM positions")
+        if any(row[-1] not in {None, place} for place, row in enumerate(rows, start=last - len(rows) + 1)):
+            raise DamagedBackup(f"the positions of the events before {last} are not in order")
+
+    async def settle(self) -> None:
+        """A new row is always given the largest number plus one."""
+
+    async def add_words(self, texts: Sequence[tuple[int, str]], *, first: bool) -> None:
+        documents = [(number, search.fts5_document(text)) for number, text in texts]
+        if first:
+            self.connection.executemany(sqlite_writer.INSERT_WORDS, documents)
+            return
+        limit = sqlite_writer.MAX_INDEXED_CHARACTERS
+        self.connection.executemany(sqlite_writer.ADD_WORDS, [(words, number, limit) for number, words in documents])
+
+
+@asynccontextmanager
+async def filling_sqlite(path: Path) -> AsyncIterator[Target]:
+    with closing(connect(path)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield SqliteTarget(connection)
+        connection.execute("COMMIT")
+
+
+class PostgresTarget(Target):
+    def __init__(self, connection: "asyncpg.Connection[Any]") -> None:
+        self.connection = connection
+        self.reading = PostgresSnapshot(connection)
+
+    async def fill(self, heading: Heading, rows: Sequence[Row]) -> None:
+        """COPY keeps the numbers of identity columns, and fires every trigger."""
+        if heading.table != "events":
+            await self.connection.copy_records_to_table(heading.table, records=rows, columns=heading.columns)
+            return
+        events = [row[:-1] for row in rows]
+        await self.connection.copy_records_to_table("events", records=events, columns=heading.columns[:-1])
+        number = heading.columns.index("id")
+        placed = [(row[-1], row[number]) for row in rows if row[-1] is not None]
+        await self.connection.copy_records_to_table("positions", records=placed, columns=("position", "event_id"))
+        await self.connection.execute(
+            "DELETE FROM pending_events WHERE event_id = ANY($1::bigint[])", [event for _, event in placed]
+        )
+
+    async def settle(self) -> None:
+        numbered = [("cases", "number", "'case_numbers'")]
+        for table in tables():
+            for column in table.columns:
+                if column.identity is not None:
+                    sequence = f"pg_get_serial_sequence('{table.name}', '{column.name}')"
+                    numbered.append((table.name, column.name, sequence))
+        for table_name, column_name, sequence in numbered:
+            largest = f"SELECT max({column_name}) AS largest FROM {table_name}"  # noqa: S608 - names, no input
+            found = f"({largest}) AS found WHERE largest IS NOT NULL"
+            await self.connection.execute(f"SELECT setval({sequence}, largest) FROM {found}")  # noqa: S608 - names
+
+    async def add_words(self, texts: Sequence[tuple[int, str]], *, first: bool) -> None:
+        statement = postgres_writer.INSERT_WORDS if first else postgres_writer.ADD_WORDS
+        numbers, words = [number for number, _ in texts], [search.tsvector(text) for _, text in texts]
+        await self.connection.execute(statement, numbers, words)
+
+
+@asynccontextmanager
+async def filling_postgres(url: str) -> AsyncIterator[Target]:
+    connection = await asyncpg.connect(url, server_settings={"application_name": "casework restore", "jit": "off"})
+    try:
+        async with connection.transaction():
+            # As the first start of a service does: it would otherwise create a desk meanwhile.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('casework desk'))")
+            yield PostgresTarget(connection)
+    finally:
+        await connection.close()
+
+
+# The search index, as the ledger would have written it.
+
+
+FOUND_IN = {TYPE_NAMES[data]: fields for data, fields in FOUND_BY.items()}
+TEXTS = f"""
+    SELECT personal.chain, personal.seq, type, field, value
+    FROM personal JOIN events ON events.chain = personal.chain AND events.seq = personal.seq
+    WHERE type IN ({", ".join(f"'{name}'" for name in FOUND_IN)}) AND personal.chain
+"""  # noqa: S608 - names
+CASES = "SELECT number, id FROM cases WHERE number > {} ORDER BY number LIMIT {}"
+
+
+async def make_findable(target: Target) -> None:
+    """Event by event, since what is too much for the index depends on that."""
+    last = 0
+    while cases := await target.reading.rows(CASES.format(last, CASES_AT_ONCE)):
+        numbers = {chain_of(case_id): number for number, case_id in cases}
+        texts: dict[int, list[str]] = {number: [] for number, _ in cases}
+        found = [row for row in await target.reading.among(TEXTS, list(numbers)) if row[3] in FOUND_IN[row[2]]]
+        found.sort(key=lambda row: (row[0], row[1], FOUND_IN[row[2]].index(row[3])))
+        for (chain, _), fields in groupby(found, key=itemgetter(0, 1)):
+            texts[numbers[chain]].append("\n".join(value for *_, value in fields))
+        await target.add_words([(number, one[0] if one else "") for number, one in texts.items()], first=True)
+        for index in range(1, max(map(len, texts.values()))):
+            further = [(number, one[index]) for number, one in texts.items() if index < len(one)]
+            await target.add_words(further, first=False)
+        last = cases[-1][0]

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, bindparam, column, func, literal_column, or_, select, table, text
+from sqlalchemy import case as case_when
 from sqlalchemy import true as always
 
 from storage import search
@@ -118,6 +119,16 @@ async def stood(database: Database, history: tuple[Recorded, ...]) -> Entry:
     return Entry(case=case, texts=known, stored_version=case.version)
 
 
+async def with_history(database: Database, case_id: str) -> tuple[Case, tuple[Recorded, ...]]:
+    """The stored row and its whole log, both as they were at one moment. Raises NotFound."""
+    row = select(CASES.body).where(CASES.id == case_id).scalar_subquery()
+    query = select(EVENTS.body, EVENTS.hash, case_when((EVENTS.seq == 1, row))).where(EVENTS.chain == chain_of(case_id))
+    rows = await database.rows(query.order_by(EVENTS.seq))
+    if not rows or rows[0][2] is None:
+        raise NotFound("case")
+    return case_decoder.decode(rows[0][2]), tuple(recorded(body, digest) for body, digest, _ in rows)
+
+
 async def stored(database: Database, case_id: str) -> tuple[Case, str] | None:
     """The stored row: the case, and its body's very text."""
     row = await database.first(select(CASES.body).where(CASES.id == case_id))
@@ -149,6 +160,9 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     overdue: bool | None = None
     waiting: bool | None = None
     q: str | None = None
+    beginnings: bool = (
+        False  # whether the words of `q` also match as beginnings, which costs as much as they are common
+    )
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,17 +221,17 @@ def conditions(wanted: Filter, now: datetime, dialect: str) -> list[ColumnElemen
     if wanted.waiting is not None:
         found.append(CASES.waiting == wanted.waiting)
     if wanted.q is not None and wanted.q.strip():
-        found.append(matching(wanted.q, dialect))
+        found.append(matching(wanted.q, dialect, beginnings=wanted.beginnings))
     return found
 
 
-def matching(q: str, dialect: str) -> ColumnElement[bool]:
+def matching(q: str, dialect: str, *, beginnings: bool) -> ColumnElement[bool]:
     """The cases whose subject or messages hold all words of the query; its number finds a case as well."""
     if dialect == "sqlite":
-        expression = search.fts5_query(q)
+        expression = search.fts5_query(q, beginnings=beginnings)
         hits: Select[Any] = select(case_search.c.rowid).where(text("case_search MATCH :q").bindparams(q=expression))
     else:
-        expression = search.tsquery(q)
+        expression = search.tsquery(q, beginnings=beginnings)
         hits = select(case_search.c.number).where(text("words @@ CAST(:q AS tsquery)").bindparams(q=expression))
     number = q.strip().upper().removeprefix("C-")
     by_number: Any = (

@@ -65,7 +65,7 @@ class Known(msgspec.Struct, kw_only=True):
     policies: dict[int, PolicyVersion] = {}
 
     def learn(self, recorded: Recorded) -> None:
-        """What is said a second time, or under a wrong name, is not learned: it is found where its chain is followed."""
+        """Not what is said a second time or under a wrong name: that is found where its chain is followed."""
         match recorded.data:
             case DeskCreated(timezone=timezone) if not self.log:
                 self.log, self.timezone = recorded.event.log, timezone

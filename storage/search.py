@@ -63,10 +63,10 @@ def fts5_document(text: str) -> str:
     return " ".join(words(text))
 
 
-def fts5_query(query: str) -> str | None:
-    """An FTS5 expression, or None where the query holds no word. A single word also matches as a beginning."""
-    parts = [f'"{" ".join(phrase)}"' + ("*" if len(phrase) == 1 else "") for phrase in phrases(query)]
-    return " AND ".join(parts) or None
+def fts5_query(query: str, *, beginnings: bool) -> str | None:
+    """An FTS5 expression, or None where the query holds no word; single words as they are or as beginnings."""
+    star = "*" if beginnings else ""
+    return " AND ".join(f'"{" ".join(phrase)}"' + star * (len(phrase) == 1) for phrase in phrases(query)) or None
 
 
 def tsvector(text: str) -> str:
@@ -87,9 +87,10 @@ def tsvector(text: str) -> str:
     )
 
 
-def tsquery(query: str) -> str | None:
+def tsquery(query: str, *, beginnings: bool) -> str | None:
+    star = ":*" if beginnings else ""
     parts = [
-        "(" + " <-> ".join(f"'{word}'" for word in phrase) + ")" if len(phrase) > 1 else f"'{phrase[0]}':*"
+        "(" + " <-> ".join(f"'{word}'" for word in phrase) + ")" if len(phrase) > 1 else f"'{phrase[0]}'{star}"
         for phrase in phrases(query)
     ]
     return " & ".join(parts) or None

@@ -362,7 +362,7 @@ BOOKING_COLUMNS = ("case_id", "host", "starts_at", "ends_at")
 UNLINKED = f"""
     SELECT {", ".join(PURCHASE_COLUMNS)} FROM purchases
     WHERE NOT EXISTS (SELECT 1 FROM cases WHERE cases.purchase = purchases.reference)
-"""
+"""  # noqa: S608 - names
 PURCHASES_CHANGED = "SELECT body, hash FROM events WHERE type = 'purchase_changed' ORDER BY id"
 STEPS = """SELECT lifecycle || '/' || source || '/' || "trigger", target FROM lifecycle_edges"""
 
@@ -375,10 +375,11 @@ NAMES = {
         SELECT reference FROM purchases WHERE refunded < 0 OR reserved < 0 OR refunded + reserved > paid
     """,
     "a consultation is booked for the case {}, which does not exist": """
-        SELECT case_id FROM consultations WHERE case_id NOT IN (SELECT id FROM cases)
+        SELECT case_id FROM consultations WHERE NOT EXISTS (SELECT 1 FROM cases WHERE id = case_id)
     """,
     "mail is remembered for the case {}, which does not exist": """
-        SELECT case_id FROM mail_refs WHERE case_id NOT IN (SELECT id FROM cases)
+        SELECT case_id FROM mail_refs
+        WHERE case_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM cases WHERE id = case_id)
     """,
     "a request is remembered for {} event {}, which does not exist": """
         SELECT chain, version FROM idempotency AS request

@@ -109,8 +109,15 @@ def decide_person(person: Person | None, command: PersonCommand, actor: Actor, n
         )
     if person is None:
         raise bad_field("person_id", "is nobody of this desk")
+    drafts = change_person(person, command, now)  # what makes no sense is told first
     if not person.active and not isinstance(command, RevokeToken):
         raise GuardRefused(Refusal(code="person_is_active", text="the person has been disabled", who=in_order(ADMINS)))
+    return drafts
+
+
+def change_person(
+    person: Person, command: SetRoles | DisablePerson | CreateToken | RevokeToken, now: datetime
+) -> tuple[Draft, ...]:
     match command:
         case SetRoles():
             roles = checked_roles(command.roles)

@@ -51,7 +51,8 @@ class Clock:
 class Service:
     """`seen` holds the ETag of each case as the last answer about it gave it, whoever got that answer."""
 
-    def __init__(self, desk: Desk, client: httpx2.AsyncClient, clock: Clock) -> None:
+    def __init__(self, app: FastAPI, desk: Desk, client: httpx2.AsyncClient, clock: Clock) -> None:
+        self.app = app
         self.desk = desk
         self.client = client
         self.clock = clock
@@ -239,7 +240,7 @@ async def running(url: str, clock: Clock, **settings: Any) -> AsyncIterator[Serv
     await desk.open()
     try:
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=ADDRESS) as client:
-            yield Service(desk, client, clock)
+            yield Service(app, desk, client, clock)
     finally:
         await desk.close()
         SPARE_APPS.append(app)

@@ -6,7 +6,7 @@ import msgspec
 from fastapi.routing import APIRoute
 
 from api.app import ROUTERS
-from tests.api.driving import Json, Service, a_purchase, day, euros
+from tests.api.driving import Json, Service, a_purchase, day, done, euros
 
 AGENT, LEAD, APPROVER, AUDITOR, ADMIN = (frozenset({one}) for one in ("agent", "lead", "approver", "auditor", "admin"))
 WORKERS = AGENT | LEAD
@@ -101,22 +101,27 @@ def served() -> dict[str, APIRoute]:
 
 async def a_furnished_case(service: Service) -> dict[str, str]:
     """What paths name: a case in which there is something of everything, and Bo with a token."""
-    case = await service.ana.investigate(purchase=a_purchase())
-    case_id: str = case["id"]
-    await service.ana.add(case_id, "purchase/checks", reason="seen")
-    claim = {"kind": "billing_error", "affected": euros("300.00"), "statement": "charged twice"}
-    ground = await service.ana.add(case_id, "grounds", **claim)
-    await service.bo.add(case_id, f"grounds/{ground['id']}/verifications", verified=True, evidence="bank statement")
-    refund = {"remedy": "refund", "amount": euros("300.00"), "reason": "charged twice"}
-    proposal = await service.ana.add(case_id, "proposals", **refund)
+    case = await service.ana.open(purchase=a_purchase())
+    await furnish(service, case["id"])
     form = {"file": ("statement.txt", b"12 March: 300.00 twice", "text/plain")}
-    file = await service.ana.send("POST", f"/v1/cases/{case_id}/attachments", files=form)
+    file = await service.ana.send("POST", f"/v1/cases/{case['id']}/attachments", files=form)
     return {
-        "case_id": case_id,
-        "ground_id": ground["id"],
-        "proposal_id": proposal["id"],
+        "case_id": case["id"],
+        "ground_id": "g5",
+        "proposal_id": "p7",
         "message_id": "m1",
         "attachment_id": file.json()["id"],
         "person_id": "bo",
         "token_id": "token-bo",
     }
+
+
+async def furnish(service: Service, case_id: str) -> None:
+    """Ana's refund of what was charged twice, proposed on what Bo has verified."""
+    done(await service.ana.fire(case_id, "investigate"))
+    await service.ana.add(case_id, "purchase/checks", reason="seen")
+    claim = {"kind": "billing_error", "affected": euros("300.00"), "statement": "charged twice"}
+    await service.ana.add(case_id, "grounds", **claim)
+    await service.bo.add(case_id, "grounds/g5/verifications", verified=True, evidence="bank statement")
+    refund = {"remedy": "refund", "amount": euros("300.00"), "reason": "charged twice"}
+    await service.ana.add(case_id, "proposals", **refund)

@@ -89,6 +89,8 @@ def test_help_names_every_command() -> None:
         ["replay", "C-1001", "--version", "1", "--at", "2030-01-01T00:00:00Z"],
         ["diagram", "--format", "bmp"],
         ["import-mail"],
+        ["policy", "add", "/no/such/file"],
+        ["restore", "/no/such/file"],
     ],
 )
 def test_what_makes_no_sense_on_the_command_line_is_a_usage_error(arguments: list[str]) -> None:
@@ -461,6 +463,30 @@ def test_whoever_reads_only_the_beginning_of_an_export_hears_no_complaint(demo_u
         process.stdout.close()
 
         assert process.stderr.read() == b""
+
+
+def test_a_desk_that_is_brought_back_from_a_backup_verifies(empty_url: str, demo_url: str, tmp_path: Path) -> None:
+    target = tmp_path / "desk.backup"
+
+    kept = casework("backup", target, url=demo_url)
+    restored = casework("restore", target, url=empty_url)
+
+    assert (kept.returncode, kept.stderr) == (restored.returncode, restored.stderr) == (0, "")
+    assert casework("verify", url=empty_url).returncode == 0
+    assert casework("export", url=empty_url).stdout == casework("export", url=demo_url).stdout
+
+
+def test_neither_a_backup_nor_a_desk_is_ever_overwritten(demo_url: str, url: str, tmp_path: Path) -> None:
+    target = tmp_path / "desk.backup"
+    casework("backup", target, url=demo_url)
+    casework("migrate", url=url)
+
+    again = casework("backup", target, url=demo_url)
+    refused = casework("restore", target, url=url)
+
+    assert (again.returncode, again.stderr) == (1, f"casework: {target}: File exists\n")
+    assert refused.returncode == 1
+    assert "empty" in refused.stderr
 
 
 # Pictures.
