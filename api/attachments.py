@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from api import inputs as i
 from api import views as v
-from api.cases import HEADERS, READ, WRITTEN, headers_of, history_of
+from api.cases import HEADERS, READ, READ_ERRORS, WRITTEN, headers_of, history_of
 from api.errors import HttpProblem
 from api.mail_parsing import ATTACHMENT_TYPES, EXECUTABLE, safe_file_name
 from api.routing import Answer, Call, DeskRoute, ReadCall, Rules, WriteCall, read_stream, reads, ruled
@@ -86,7 +86,7 @@ async def list_attachments(call: ReadCall, case_id: str) -> Response:
 @router.get(
     "/{case_id}/attachments/{attachment_id}",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}, **READ},
+    responses={200: READ[200] | {"content": {"application/octet-stream": {}}}, **READ_ERRORS},
 )
 @reads(READERS)
 async def read_attachment(call: ReadCall, case_id: str, attachment_id: str) -> Response:

@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from api import inputs as i
 from api import views as v
 from api.desk import new_case_id, new_mail_tag
-from api.errors import documented
+from api.errors import documented, documented_header
 from api.routing import (
     Answer,
     Call,
@@ -45,10 +45,20 @@ from workflow.states import CaseState, ResumeReason
 
 router = APIRouter(prefix="/v1/cases", tags=["cases"], route_class=DeskRoute)
 
+OPENED = documented(409, 413, 415, 422)
 WRITTEN = documented(404, 409, 413, 415, 422)
 CHANGED = documented(404, 409, 412, 413, 415, 422, 428)
-READ = documented(404, 422)
-HEADERS = {"ETag": {"description": "The version, for If-Match", "schema": {"type": "string"}}}
+READ_ERRORS = documented(404)
+ASKED_ERRORS = documented(404, 422)
+HEADERS = {
+    **documented_header("ETag", "The version, for If-Match"),
+    **documented_header(
+        "Audit-Receipt", "The last event of this change, as chain/seq/hash; absent if nothing had to change"
+    ),
+}
+LOCATION = documented_header("Location", "Where the case is")
+READ = {200: {"headers": documented_header("ETag", "The version of the case, for If-Match")}, **READ_ERRORS}
+ASKED = READ | ASKED_ERRORS
 Number = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 RESUME_REASONS = frozenset(ResumeReason)
 ALLOWED_TRIGGER_ROLES: frozenset[Role] = frozenset().union(*(row.roles for row in TRANSITIONS))
@@ -81,7 +91,7 @@ def headers_of(receipt: Receipt) -> dict[str, str]:
 # Opening and reading.
 
 
-@router.post("", status_code=201, response_model=v.CaseView, responses={201: {"headers": HEADERS}, **WRITTEN})
+@router.post("", status_code=201, response_model=v.CaseView, responses={201: {"headers": HEADERS | LOCATION}, **OPENED})
 @writes(c.OpenCase)
 async def open_case(call: WriteCall, body: i.CaseIn) -> Response:
     """Open a case for an inquiry that came by telephone, letter or another system."""
@@ -180,7 +190,7 @@ def read_cursor(cursor: str | None, sort: Sort) -> tuple[bool, tuple[Any, ...] |
     return beginnings, tuple(place)
 
 
-@router.get("/{case_id}", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **READ})
+@router.get("/{case_id}", response_model=v.CaseView, responses=READ)
 @reads(READERS)
 async def read_case(call: ReadCall, case_id: str) -> Response:
     """The case as it stands, with what this reader may do next and why not."""
@@ -502,7 +512,7 @@ class EventsQuery(i.Input):
     limit: int | None = Field(default=None, ge=1, le=1000)
 
 
-@router.get("/{case_id}/events", response_model=v.EventListView, responses=READ)
+@router.get("/{case_id}/events", response_model=v.EventListView, responses=ASKED)
 @reads(READERS)
 async def list_events(call: ReadCall, case_id: str, query: Annotated[EventsQuery, Query()]) -> Response:
     """The history, oldest first."""
@@ -534,7 +544,7 @@ class ReplayView(TypedDict):
     matches_stored: bool
 
 
-@router.get("/{case_id}/replay", response_model=ReplayView, responses=READ)
+@router.get("/{case_id}/replay", response_model=ReplayView, responses=ASKED)
 @reads(READERS)
 async def replay_case(call: ReadCall, case_id: str, query: Annotated[ReplayQuery, Query()]) -> Response:
     """The case as it stood at a version or at an instant, from its log alone.
@@ -551,6 +561,8 @@ async def replay_case(call: ReadCall, case_id: str, query: Annotated[ReplayQuery
     if query.version is not None or query.at is not None:
         until = at_text(query.at) if query.at else LAST
         history = tuple(one for one in history[: query.version] if one.event.at <= until)
+        if not history:
+            raise bad_field("at", "is before the case was opened")
         entry = await cases.stood(database, history)
     await call.desk.record_read(call, case_id, entry.case.version, "replay")
     moment: datetime = query.at or history[-1].at

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.cases import READ, found_entry, history_of
+from api.cases import READ, READ_ERRORS, found_entry, history_of
 from api.errors import documented
 from api.routing import Answer, Call, DeskRoute, ReadCall, reads
 from diagrams.diagram import Diagram
@@ -97,7 +97,7 @@ def add_pictures(ending: str, draw: Callable[[Diagram], str], media_type: str) -
     @path_router.get(
         f"/{{case_id}}/diagram.{ending}",
         response_class=Response,
-        responses={**documented_picture(media_type), **READ},
+        responses={200: READ[200] | documented_picture(media_type)[200], **READ_ERRORS},
         name=f"path_{ending}",
     )
     @reads(READERS)

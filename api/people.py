@@ -57,7 +57,7 @@ class PersonIn(i.Input):
     roles: Annotated[list[Role], Field(min_length=1, max_length=5)]
 
 
-@router.post("/people", status_code=201, response_model=v.PersonView, responses=WRITTEN)
+@router.post("/people", status_code=201, response_model=v.PersonView, responses=documented(409, 413, 415, 422))
 @ruled(Rules(roles=ADMINS, command=AddPerson))
 async def add_person(call: WriteCall, body: PersonIn) -> Response:
     """Somebody new."""

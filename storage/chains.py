@@ -137,15 +137,16 @@ class Walk:
 
     def take(self, page: Sequence[Row]) -> Iterator[BrokenHistory]:
         """Go on with these rows, and tell what is wrong with them: of each chain the first thing."""
+        chain = self.chain
         for row, recorded in zip(page, self.sound(page) or repeat(None), strict=False):
-            if row[CHAIN] != self.chain.name:
+            if row[CHAIN] != chain.name:
                 self.end()
-                self.chain = Chain(str(row[CHAIN]), self.known)
-            if not self.chain.is_broken:
+                chain = self.chain = Chain(str(row[CHAIN]), self.known)
+            if not chain.is_broken:
                 try:
-                    self.chain.apply(recorded or self.chain.read(row))
+                    chain.apply(recorded or chain.read(row))
                 except BrokenHistory as broken:
-                    self.chain.is_broken = True
+                    chain.is_broken = True
                     yield broken
 
     def end(self) -> None:

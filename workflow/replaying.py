@@ -46,7 +46,10 @@ def evolve(case: Case | None, recorded: e.Recorded) -> Case:
     changes = change(case, recorded, recorded.data)
     if event.trigger is not None:
         changes["state"] = CaseState(str(event.state_after))
-    return replace(case, version=event.seq, head=recorded.hash, changed_at=recorded.at, **changes)
+    changes["version"] = event.seq
+    changes["head"] = recorded.hash
+    changes["changed_at"] = recorded.at
+    return replace(case, **changes)
 
 
 def opened(recorded: e.Recorded, data: e.Opened) -> Case:

@@ -136,7 +136,6 @@ async def test_a_replay_at_an_instant_includes_it(service: Service, clock: Clock
     assert await version_at("2026-03-05T12:59:59.999999Z") == 1
     assert await version_at("2026-03-05T14:00:00+01:00") == 2
     assert await version_at("9000-01-01T00:00:00Z") == 2
-    refused(await service.ana.get(f"/v1/cases/{case['id']}/replay", at="2026-03-05T11:59:59.999999Z"), 404, "not_found")
 
 
 async def test_a_replay_that_cannot_be_is_named(service: Service) -> None:
@@ -148,6 +147,7 @@ async def test_a_replay_that_cannot_be_is_named(service: Service) -> None:
         ({"version": 0}, ["version"]),
         ({"version": 2**31}, ["version"]),
         ({"at": "yesterday"}, ["at"]),
+        ({"at": "2026-03-05T11:59:59.999999Z"}, ["at"]),
         ({"at": "2026-03-05T12:00:00"}, ["at"]),
         ({"version": 1, "at": day(0)}, ["at"]),
     ):

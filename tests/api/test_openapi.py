@@ -179,15 +179,17 @@ REFERENCES = {
 def with_known_references() -> Json:
     """The document, where whatever refers to something names what is there."""
     document = deepcopy(DOCUMENT)
-    for path in document["paths"].values():
-        for operation in path.values():
+    for path, methods in document["paths"].items():
+        known = KNOWN | ({"case_id": ["A"]} if "{attachment_id}" in path else {})
+        for operation in methods.values():
             for parameter in operation.get("parameters", []):
-                if parameter["name"] in KNOWN:
-                    parameter["schema"] = {"type": "string", "enum": KNOWN[parameter["name"]]}
+                if parameter["name"] in known:
+                    parameter["schema"] = {"type": "string", "enum": known[parameter["name"]]}
                 if parameter["name"] == "If-Match":
                     parameter["schema"] = {"type": "string", "enum": ["*"]}
     for (schema, field), known in REFERENCES.items():
-        document["components"]["schemas"][schema]["properties"][field] = {"type": "string", "enum": KNOWN[known]}
+        fields = document["components"]["schemas"][schema]["properties"]
+        fields[field] = {"enum": [*KNOWN[known], *([None] if "null" in str(fields[field]) else [])]}
     return document
 
 
@@ -242,8 +244,11 @@ class Relay:
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
-        body = b""
-        more = scope["type"] == "http"
+        if scope["type"] == "lifespan":  # the client's, which is as short as a request
+            for _ in range(2):
+                await send({"type": f"{(await receive())['type']}.complete"})
+            return
+        body, more = b"", True
         while more:
             part = await receive()
             body += part.get("body", b"")
@@ -276,10 +281,15 @@ def relay(sqlite_template: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 # A request that fits can still meet a rule of casework (422), or a proposal that another has settled meanwhile (409).
+ACCEPTED = ["2xx", 409, 422]
 CONFIG = {
-    "generation": {"max-examples": 6, "deterministic": True, "database": "none"},
+    "auth": {"openapi": {"HTTPBearer": {"bearer": token_of(ZOE.id)}}},
+    "generation": {"max-examples": 20, "deterministic": True, "database": "none"},
+    "operations": [
+        {"include-path-regex": "revocation$", "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 404]}}}
+    ],
     "checks": {
-        "positive_data_acceptance": {"expected-statuses": ["2xx", 409, 422]},
+        "positive_data_acceptance": {"expected-statuses": ACCEPTED},
         "negative_data_rejection": {"expected-statuses": [401, 404, 405, 409, 412, 413, 415, 422, 428]},
         "missing_required_header": {"expected-statuses": [401, 404, 428]},
     },
@@ -292,4 +302,4 @@ SCHEMA.app = RELAY
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
 @pytest.mark.usefixtures("relay")
 def test_the_service_does_what_the_document_says(case: schemathesis.Case) -> None:
-    case.call_and_validate(headers={"authorization": f"Bearer {token_of(ZOE.id)}"})
+    case.call_and_validate()
