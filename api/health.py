@@ -45,16 +45,10 @@ async def readyz(request: Request) -> Response:
     """The database can be reached and has this release's schema; and what an operator should know besides."""
     desk: Desk = request.app.state.desk
     view = ReadyView(status="ready", database=desk.database.dialect, schema=None, journal=None, warnings=[])
-    try:
-        view["schema"] = await desk.database.revision()
-        view["warnings"] = list(await desk.self_check())
-    except (OSError, SQLAlchemyError) as failure:
-        log.warning("not_ready", failure=type(failure).__name__)
-        view["status"] = "database_unreachable"
-    if view["status"] == "ready" and view["schema"] != schema.HEAD:
-        view["status"] = "schema_differs"
     if not desk.ready:
-        view["status"] = "shutting_down"
+        view["status"] = "shutting_down"  # and its connections are closed
+    else:
+        await look_at_database(desk, view)
     if desk.database.dialect == "sqlite":
         view["journal"] = JOURNAL_MODE
         if not WAL_IS_SAFE:
@@ -62,6 +56,18 @@ async def readyz(request: Request) -> Response:
     if view["status"] == "ready":
         return Answer(view)
     return Answer(view, 503, {"retry-after": str(RETRY_SECONDS)})
+
+
+async def look_at_database(desk: "Desk", view: ReadyView) -> None:
+    try:
+        view["schema"] = await desk.database.revision()
+        view["warnings"] = list(await desk.self_check())
+    except (OSError, SQLAlchemyError) as failure:
+        log.warning("not_ready", failure=type(failure).__name__)
+        view["status"] = "database_unreachable"
+    else:
+        if view["schema"] != schema.HEAD:
+            view["status"] = "schema_differs"
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

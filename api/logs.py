@@ -50,5 +50,6 @@ def configure_logs(level: str) -> None:
         ("transitions", logging.WARNING),
         ("uvicorn.access", logging.CRITICAL),
         ("asyncio", logging.WARNING),
+        ("alembic", logging.WARNING),
     ):
         logging.getLogger(name).setLevel(max(least, threshold))

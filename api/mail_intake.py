@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
+import asyncpg
 import msgspec
 import structlog
 
@@ -42,7 +43,7 @@ PART = "mail"  # of the system, as the log names it
 FURTHER_ATTEMPTS = 2
 CANNOT_NOW = (Unavailable, OutcomeUnknown)
 # A mail tag that is taken already, a commit whose answer was lost: everything is looked up anew.
-TRY_AGAIN = (*CANNOT_NOW, driver.IntegrityError)
+TRY_AGAIN = (*CANNOT_NOW, driver.IntegrityError, asyncpg.IntegrityConstraintViolationError)
 
 SHORT_BYTES = 100_000
 

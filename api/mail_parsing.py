@@ -180,7 +180,7 @@ _DIRTY_LINES = 20
 _LIKELY_BOUNDARY = re.compile(rb"\n--(\S[^\r\n]{0,199}?)[ \t\r]*+\n(?=content-)", re.IGNORECASE)
 _LONGEST_BOUNDARY = 1000
 _KIND = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
-_PARAMETER = re.compile(r';\s*+([^\s=;"]++)\s*+=\s*+("(?:[^"\\]|\\.)*+"?|[^;]*+)', re.DOTALL)
+_PARAMETER = re.compile(r';\s*+([^\s=;"]++)\s*+=\s*+("(?>(?:[^"\\]|\\.)*)"?|[^;]*+)', re.DOTALL)
 _CR = 13
 
 
@@ -350,7 +350,7 @@ def _parameter(parameters: dict[str, str], name: str) -> str:
 _ENCODED = ("base64", "quotedprintable")
 _UNENCODED = ("", "7bit", "8bit", "binary")
 _BASE64_DIGITS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
-_BASE64_LINES = re.compile(rb"(?:[A-Za-z0-9+/]*+=?=?[ \t]*+\r*+(?:\n|\Z))*+")
+_BASE64_LINES = re.compile(rb"(?>(?:[A-Za-z0-9+/]*+=?=?[ \t]*+\r*+(?:\n|\Z))*)")
 _SURELY_BASE64 = re.compile(rb"=|[^\r\n]{60}")
 _NOT_BASE64_DIGITS = bytes(set(range(256)) - set(_BASE64_DIGITS))
 
@@ -517,7 +517,8 @@ codecs.register_error("casework_guess", _guess)
 
 # An encoded word ends at "?=", and before the next "=?": without that, many beginnings would take quadratic time. The
 # padding of base64 before the end looks like such a beginning ("=?=") and is none.
-_ENCODED_WORD = r"=\?[\w.:+-]++(?:\*[\w-]*+)?\?[bBqQ]\?(?:(?!=\?[^=])(?:[^?]|\?(?!=)))*+\?="
+# Groups are made atomic, (?>…), rather than possessive: before 3.11.5 Python matched possessive groups wrongly.
+_ENCODED_WORD = r"=\?[\w.:+-]++(?:\*[\w-]*+)?\?[bBqQ]\?(?>(?:(?!=\?[^=])(?:[^?]|\?(?!=)))*)\?="
 _ENCODED_WORDS = re.compile(_ENCODED_WORD)
 
 
@@ -634,11 +635,11 @@ def _unflowed(text: str, *, delete_space: bool) -> str:
 # --- HTML as readable text ---
 
 # A quote counts only after "=", as in a browser: <p don't> is a whole tag. Where one is never closed, none counts.
-_TAG = re.compile(r"<[a-zA-Z/!?](?:[^>=]++|=\s*+(?:\"[^\"]*+\"|'[^']*+')?+)*+>")
+_TAG = re.compile(r"<[a-zA-Z/!?](?>(?:[^>=]++|=\s*+(?>(?:\"[^\"]*+\"|'[^']*+')?))*)>")
 _ROUGH_TAG = re.compile(r"<[^>]*+(?:>|\Z)")
 _TAG_BEGINS = re.compile(r"<(?=[a-zA-Z/!?])")
 _TAG_NAME = re.compile(r"<(/?)([a-zA-Z][^\s/>]*+)")
-_ATTRIBUTE = re.compile(r"([^\s=/>\"']++)(?:\s*+=\s*+(\"[^\"]*+\"|'[^']*+'|[^\s>]*+))?+")
+_ATTRIBUTE = re.compile(r"([^\s=/>\"']++)(?>(?:\s*+=\s*+(\"[^\"]*+\"|'[^']*+'|[^\s>]*+))?)")
 _UNREAD = {
     name: re.compile(rf"</{name}\b[^>]*+(?:>|\Z)", re.IGNORECASE)
     for name in ("script", "style", "title", "iframe", "noembed", "noframes", "template", "xml")
@@ -944,7 +945,7 @@ def _enclosed(file: _Part, field: str) -> str:
     head = file.content[:_ENCLOSED_HEADER_BYTES]
     blank = _BLANK_LINE.search(head)
     header = head[: blank.start()] if blank else head
-    found = re.search(rb"^%b[ \t]*:((?:.*\n[ \t])*+.*)" % field.encode(), header, re.IGNORECASE | re.MULTILINE)
+    found = re.search(rb"^%b[ \t]*:((?>(?:.*\n[ \t])*).*)" % field.encode(), header, re.IGNORECASE | re.MULTILINE)
     return _decode(re.sub(rb"[\r\n]+", b"", found[1]), "", file.hint) if found else ""
 
 
@@ -952,15 +953,15 @@ def _enclosed(file: _Part, field: str) -> str:
 
 _MAILBOX_TOKEN = re.compile(
     rf"(?P<word>{_ENCODED_WORD})"
-    r'|"(?P<quoted>(?:[^"\\]|\\.)*+)"'
-    r"|(?P<comment>\((?:[^()\\]|\\.|\((?:[^()\\]|\\.)*+\))*+\))"
+    r'|"(?P<quoted>(?>(?:[^"\\]|\\.)*))"'
+    r"|(?P<comment>\((?>(?:[^()\\]|\\.|\((?>(?:[^()\\]|\\.)*)\))*)\))"
     r"|<(?P<angle>[^<>]*+)>*+|(?P<separator>[,;])|(?P<group>:)|(?P<text>\s++|[^\s\"(<,;:\\=]++|\\.|.)",
     re.DOTALL,
 )
 _MAILBOXES = 1000
 _ADDRESS = re.compile(
     r"(?:[^\s\"(),:;<>@\[\\\]]++|\"[^\"\\]++\")"
-    r"@(?!-)[\w\-\u0300-\U0010ffff]{1,63}(?<!-)(?:\.(?!-)[\w\-\u0300-\U0010ffff]{1,63}(?<!-))*+"
+    r"@(?!-)[\w\-\u0300-\U0010ffff]{1,63}(?<!-)(?>(?:\.(?!-)[\w\-\u0300-\U0010ffff]{1,63}(?<!-))*)"
 )
 _ADDRESS_BYTES = 254
 _TAG_IN_SUBJECT = re.compile(r"\[#([0-9A-HJKMNP-TV-Z]{8})\]", re.IGNORECASE | re.ASCII)

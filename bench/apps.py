@@ -128,5 +128,5 @@ def app() -> FastAPI:
     configure_logs(settings.log_level)
     service = create_app(settings)
     for router in (ordinary, own_route, tutorial):
-        service.include_router(router)
+        service.take(router)
     return service

@@ -37,12 +37,20 @@ def asking() -> Iterator[None]:
     """Raises Unavailable where the database cannot be asked; any other error is a bug, and passes."""
     try:
         yield
-    except (OSError, OperationalError, PoolIsEmpty) as failure:
+    except (OSError, PoolIsEmpty) as failure:
         raise Unavailable(str(failure)) from failure
     except DBAPIError as failure:
-        if failure.connection_invalidated or failure.statement is None:  # the connection was lost, or never made
+        if is_out_of_reach(failure):
             raise Unavailable(str(failure)) from failure
         raise
+
+
+def is_out_of_reach(failure: DBAPIError) -> bool:
+    """Whether the database is at fault rather than the statement, which SQLite calls operational as well."""
+    if getattr(failure.orig, "sqlite_errorname", None) == "SQLITE_ERROR":
+        return False
+    never_asked = failure.connection_invalidated or failure.statement is None
+    return never_asked or isinstance(failure, OperationalError)
 
 
 class BadDatabaseUrl(ValueError):

@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 
 from storage.batch import Repeat
-from storage.submissions import OutcomeUnknown, OutOfReach, Receipt, Submission, Unavailable
+from storage.submissions import OutOfReach, Receipt, Submission, Unavailable
 from storage.writer import Answer, Writer
 from workflow.errors import CaseworkError
 
@@ -108,7 +108,7 @@ class Ledger:
         """Together if possible; if the batch fails, one by one, so that only the culprit fails."""
         try:
             return await self.writer.commit(submissions)
-        except (OutOfReach, OutcomeUnknown) as failure:
+        except OutOfReach as failure:
             return [failure for _ in submissions]  # nor would it be another for each alone
         except Exception as failure:  # noqa: BLE001 - every waiting caller gets an answer
             if len(submissions) == 1:

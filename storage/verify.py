@@ -404,8 +404,8 @@ NAMES = {
         WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.chain = outbox.chain AND events.seq = outbox.seq)
     """,
     "the position {} does not follow the one before it": """
-        SELECT position FROM (SELECT position, lag(position, 1, 0) OVER (ORDER BY position) AS last FROM positions) AS p
-        WHERE position <> last + 1
+        SELECT position FROM positions AS place
+        WHERE position <> 1 AND NOT EXISTS (SELECT 1 FROM positions WHERE position = place.position - 1)
     """,
     "the position {} is of no event": """
         SELECT position FROM positions WHERE NOT EXISTS (SELECT 1 FROM events WHERE events.id = event_id)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.driving import Clock, Service, prepare, running
-from tests.databases import PostgresServer, copy_sqlite, sqlite_url
+from tests.databases import PostgresServer, copy_sqlite
 from tests.storage import conftest as databases
 
 postgres = databases.postgres

@@ -81,7 +81,9 @@ class Person:
     async def get(self, path: str, **query: Any) -> Response:
         return await self.send("GET", path, params=query or None)
 
-    async def post(self, path: str, body: object, *, if_match: str | None = LAST_SEEN, key: str | None = None) -> Response:
+    async def post(
+        self, path: str, body: object, *, if_match: str | None = LAST_SEEN, key: str | None = None
+    ) -> Response:
         return await self.send("POST", path, body, if_match=if_match, key=key)
 
     async def put(self, path: str, body: object, *, if_match: str | None = LAST_SEEN) -> Response:
@@ -122,23 +124,27 @@ class Person:
 
     async def open(self, **changes: Any) -> Json:
         """A case, as the answer shows it."""
-        return done(await self.post("/v1/cases", an_inquiry(**changes)), 201)
+        case: Json = done(await self.post("/v1/cases", an_inquiry(**changes)), 201)
+        return case
 
     async def investigate(self, **changes: Any) -> Json:
         """A case that this person works on."""
         case = await self.open(**changes)
-        return done(await self.fire(case["id"], "investigate"))
+        moved: Json = done(await self.fire(case["id"], "investigate"))
+        return moved
 
     async def fire(self, case_id: str, trigger: str, *, key: str | None = None, **data: Any) -> Response:
         body = {"trigger": trigger, "reason": "as agreed", **({"data": data} if data else {})}
         return await self.post(f"/v1/cases/{case_id}/transitions", body, key=key)
 
     async def read(self, case_id: str) -> Json:
-        return done(await self.get(f"/v1/cases/{case_id}"))
+        case: Json = done(await self.get(f"/v1/cases/{case_id}"))
+        return case
 
     async def add(self, case_id: str, path: str, **body: Any) -> Json:
         """What a POST below the case has made."""
-        return done(await self.post(f"/v1/cases/{case_id}/{path}", body), 201)
+        made: Json = done(await self.post(f"/v1/cases/{case_id}/{path}", body), 201)
+        return made
 
 
 def done(response: Response, status: int = 200) -> Any:
@@ -149,7 +155,9 @@ def done(response: Response, status: int = 200) -> Any:
 
 def refused(response: Response, status: int, code: str) -> Json:
     """The problem that a request is refused with."""
-    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), response.text
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json"), (
+        response.text
+    )
     problem: Json = response.json()
     assert (problem["status"], problem["code"]) == (status, code), problem
     assert problem["type"] == f"urn:casework:problem:{code}"

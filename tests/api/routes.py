@@ -96,7 +96,7 @@ ROUTES: dict[str, Route] = {
 def served() -> dict[str, APIRoute]:
     """The routes that there are."""
     routes = [one for router in ROUTERS for one in router.routes if isinstance(one, APIRoute)]
-    return {f"{method} {one.path}": one for one in routes for method in one.methods}
+    return {f"{method} {one.path}": one for one in routes for method in one.methods or ()}
 
 
 async def a_furnished_case(service: Service) -> dict[str, str]:

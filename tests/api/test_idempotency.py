@@ -7,7 +7,19 @@ from typing import Any
 import pytest
 from httpx2 import Response
 
-from tests.api.driving import Clock, Json, Person, Service, a_purchase, an_inquiry, done, euros, refused, running, wrong_fields
+from tests.api.driving import (
+    Clock,
+    Json,
+    Person,
+    Service,
+    a_purchase,
+    an_inquiry,
+    done,
+    euros,
+    refused,
+    running,
+    wrong_fields,
+)
 from tests.api.routes import ROUTES, a_furnished_case
 from tests.databases import raw_sql
 
@@ -95,7 +107,9 @@ async def a_day(service: Service) -> Day:
     return Day(service, parts, other["id"], proposal["digest"])
 
 
-async def test_the_first_answer_is_given_again_whatever_has_happened_since(service: Service, desk_url: str, clock: Clock) -> None:
+async def test_the_first_answer_is_given_again_whatever_has_happened_since(
+    service: Service, desk_url: str, clock: Clock
+) -> None:
     day = await a_day(service)
     answered = []
     async for name, send in day.requests():
@@ -188,7 +202,9 @@ async def test_in_another_process_the_second_waits_for_the_first(service: Servic
     async with running(desk_url, clock) as other:
         for number in range(5):
             for path, body in (("/v1/cases", an_inquiry()), (f"/v1/cases/{case['id']}/notes", {"text": "hm"})):
-                answers = await asyncio.gather(*(one.ana.post(path, body, key=f"k{number}") for one in (service, other)))
+                answers = await asyncio.gather(
+                    *(one.ana.post(path, body, key=f"k{number}") for one in (service, other))
+                )
                 assert as_told(answers[0]) == as_told(answers[1])
                 assert answers[0].status_code == 201
 

@@ -64,7 +64,9 @@ async def test_every_case_comes_once_while_cases_come_and_change(sort: str, serv
         ("-changed_at", ["C-1001", "C-1003", "C-1002"]),
     ],
 )
-async def test_cases_come_in_the_order_that_is_asked_for(sort: str, order: list[str], service: Service, clock: Clock) -> None:
+async def test_cases_come_in_the_order_that_is_asked_for(
+    sort: str, order: list[str], service: Service, clock: Clock
+) -> None:
     first = await service.ana.open()
     for hours in (3, 1):
         clock.advance(minutes=1)
@@ -73,9 +75,8 @@ async def test_cases_come_in_the_order_that_is_asked_for(sort: str, order: list[
     done(await service.ana.fire(first["id"], "close", resolution="spam"))
 
     assert await numbers(service, sort=sort) == order
-    assert [case["next_deadline"] is None for case in done(await service.ana.get("/v1/cases", sort="deadline"))["items"]] == [
-        False, False, True,
-    ]  # fmt: skip
+    by_deadline = done(await service.ana.get("/v1/cases", sort="deadline"))["items"]
+    assert [case["next_deadline"] is None for case in by_deadline] == [False, False, True]
 
 
 async def test_the_newest_come_first_unless_asked_otherwise(service: Service) -> None:
@@ -140,9 +141,10 @@ async def test_a_cursor_that_was_never_given_out_is_refused(cursor: str, service
     assert wrong_fields(await service.ana.get("/v1/cases", cursor=cursor)) == ["cursor"]
 
 
-# ["deadline","\x00",1] and ["-changed_at","\ud800",1]
+# What they say is a NUL and half of a character.
 @pytest.mark.parametrize(
-    ("sort", "cursor"), [("deadline", "WyJkZWFkbGluZSIsIlx1MDAwMCIsMV0"), ("-changed_at", "WyItY2hhbmdlZF9hdCIsIlx1ZDgwMCIsMV0")]
+    ("sort", "cursor"),
+    [("deadline", "WyJkZWFkbGluZSIsIlx1MDAwMCIsMV0"), ("-changed_at", "WyItY2hhbmdlZF9hdCIsIlx1ZDgwMCIsMV0")],
 )
 async def test_a_cursor_holds_nothing_that_a_database_chokes_on(sort: str, cursor: str, service: Service) -> None:
     assert wrong_fields(await service.ana.get("/v1/cases", sort=sort, cursor=cursor)) == ["cursor"]
@@ -186,10 +188,19 @@ async def test_filters_narrow_and_work_together(service: Service, clock: Clock) 
 
 @pytest.mark.parametrize(
     "query",
-    [{"state": "open"}, {"category": "weather"}, {"overdue": "perhaps"}, {"waiting": ""}, {"sort": "name"}, {"assignee": "\x00"},
-     {"q": "\x00"}, {"q": "x" * 501}, {"status": "opened"}],
+    [
+        {"state": "open"},
+        {"category": "weather"},
+        {"overdue": "perhaps"},
+        {"waiting": ""},
+        {"sort": "name"},
+        {"assignee": "\x00"},
+        {"q": "\x00"},
+        {"q": "x" * 501},
+        {"status": "opened"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 async def test_a_filter_that_makes_no_sense_is_named(query: Json, service: Service) -> None:
     assert wrong_fields(await service.ana.get("/v1/cases", **query)) == [*query]
 
@@ -208,7 +219,7 @@ async def test_a_listed_case_shows_what_a_queue_needs(service: Service) -> None:
 
 LETTERS = {
     "Charged twice": "I was charged twice for the Naïve café campaign, see invoice 2026/118.",
-    "Подвійна оплата": "Доброго дня! З мене двічі зняли оплату за рекламу.",
+    "Подвійна оплата": "Доброго дня! Двічі зняли оплату за рекламу.",
     "二重請求について": "先月の広告キャンペーンの料金が二重に請求されました。",
     "投放问题": "请问像素追踪为什么没有数据?我们在北京。",
     "عطل في التتبع": "لم يعمل رمز التتبع منذ أسبوع.",
@@ -257,17 +268,33 @@ async def test_words_are_found_in_any_alphabet(query: str, subject: str, service
     assert [case["title"] for case in found] == [subject]
 
 
+FOUND_DESPITE_SIGNS = ("charged)", "!charged", "charged:*")
+
+
 @pytest.mark.parametrize(
     "query",
-    ["charged thrice", "harged", "求請", "告広", "zzz", "'", '"', "*", "a AND b", "NOT charged", "charged)", "!charged", "&", "''",
-     "charged:*", "\\", "NEAR(charged twice)", "words:charged", "-", "%", "_", "\u202e", "\N{PILE OF POO}"],
-)  # fmt: skip
+    [
+        *(
+            "charged thrice",
+            "harged",
+            "求請",
+            "告広",
+            "zzz",
+            "a AND b",
+            "NOT charged",
+            "NEAR(charged twice)",
+            "words:charged",
+        ),
+        *("'", '"', "''", "*", "&", "\\", "-", "%", "_", "\u202e", "\N{PILE OF POO}"),
+        *FOUND_DESPITE_SIGNS,
+    ],
+)
 async def test_what_was_not_written_is_not_found_whatever_signs_are_in_it(query: str, service: Service) -> None:
     await service.ana.open(subject="Charged twice", message="二重請求 広告")
 
     found = done(await service.ana.get("/v1/cases", q=query))["items"]
 
-    assert found == [] or query in {"charged)", "!charged", "charged:*"}
+    assert [case["number"] for case in found] == (["C-1001"] if query in FOUND_DESPITE_SIGNS else [])
 
 
 async def test_a_search_finds_letters_names_and_numbers_but_no_notes(service: Service) -> None:
@@ -277,7 +304,18 @@ async def test_a_search_finds_letters_names_and_numbers_but_no_notes(service: Se
     await service.ana.add(case["id"], "messages", text="A heron is under way", direction="outbound")
     await service.ana.add(case["id"], "notes", text="Perhaps an ostrich")
 
-    for query in ("pelican", "heron", "pelican heron", "umit", "CELIK", "nebula", "umit@nebula.example", "C-1001", "c-1001", "1001"):
+    for query in (
+        "pelican",
+        "heron",
+        "pelican heron",
+        "umit",
+        "CELIK",
+        "nebula",
+        "umit@nebula.example",
+        "C-1001",
+        "c-1001",
+        "1001",
+    ):
         assert await numbers(service, q=query) == ["C-1001"], query
     assert await numbers(service, q="ostrich") == []
     assert await numbers(service, q="  ") == ["C-1002", "C-1001"]
@@ -295,6 +333,11 @@ async def test_letters_too_long_to_be_found_by_their_last_words_are_kept_all_the
 
 
 async def test_a_case_without_a_word_is_found_by_its_number(service: Service) -> None:
-    done(await service.ana.post("/v1/cases", an_inquiry(subject="…", message="!", client={"name": "", "email": "a@b.example"})), 201)
+    done(
+        await service.ana.post(
+            "/v1/cases", an_inquiry(subject="…", message="!", client={"name": "", "email": "a@b.example"})
+        ),
+        201,
+    )
 
     assert await numbers(service, q="C-1001") == ["C-1001"]

@@ -14,7 +14,6 @@ from schemathesis.config import SchemathesisConfig
 
 from api.app import create_app
 from api.errors import CODES
-from api.routing import Rules
 from api.settings import Settings
 from storage.submissions import Submission
 from tests.api.driving import SETTINGS, Clock, Json, Service, euros, prepare, running, token_of
@@ -67,7 +66,7 @@ def errors_of(name: str) -> set[int]:
     """By what the route takes."""
     method, _, path = name.partition(" ")
     route = served()[name]
-    rules: Rules | None = getattr(route.endpoint, "rules", None)
+    rules: Any = getattr(route.endpoint, "rules", None)
     if rules is None:
         return {503} if path == "/readyz" else set()
     errors = {401, 403, 503}
@@ -90,7 +89,9 @@ def test_every_error_has_the_one_shape_and_names_its_codes() -> None:
         for status, answer in operation["responses"].items():
             if int(status) < 400 or "application/problem+json" not in answer["content"]:
                 continue
-            assert answer["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            assert answer["content"] == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            }
             codes = {code for code, its_status in CODES.items() if its_status == int(status)}
             assert set(answer["description"].split(", ")) == codes
 
@@ -187,9 +188,9 @@ def with_known_references() -> Json:
                     parameter["schema"] = {"type": "string", "enum": known[parameter["name"]]}
                 if parameter["name"] == "If-Match":
                     parameter["schema"] = {"type": "string", "enum": ["*"]}
-    for (schema, field), known in REFERENCES.items():
+    for (schema, field), name in REFERENCES.items():
         fields = document["components"]["schemas"][schema]["properties"]
-        fields[field] = {"enum": [*KNOWN[known], *([None] if "null" in str(fields[field]) else [])]}
+        fields[field] = {"enum": [*KNOWN[name], *([None] if "null" in str(fields[field]) else [])]}
     return document
 
 
@@ -286,7 +287,10 @@ CONFIG = {
     "auth": {"openapi": {"HTTPBearer": {"bearer": token_of(ZOE.id)}}},
     "generation": {"max-examples": 20, "deterministic": True, "database": "none"},
     "operations": [
-        {"include-path-regex": "revocation$", "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 404]}}}
+        {
+            "include-path-regex": "revocation$",
+            "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 404]}},
+        }
     ],
     "checks": {
         "positive_data_acceptance": {"expected-statuses": ACCEPTED},
@@ -301,5 +305,5 @@ SCHEMA.app = RELAY
 @SCHEMA.parametrize()
 @settings(suppress_health_check=list(HealthCheck), deadline=None)
 @pytest.mark.usefixtures("relay")
-def test_the_service_does_what_the_document_says(case: schemathesis.Case) -> None:
+def test_the_service_does_what_the_document_says(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate()

@@ -32,7 +32,13 @@ async def test_somebody_new_can_work_as_soon_as_they_have_a_token(service: Servi
 
     kim = done(response, 201)
     assert response.headers["audit-receipt"].startswith(f"desk:person:{kim['id']}/1/")
-    assert kim == {"id": kim["id"], "name": "Kim", "email": "kim.o'hara@example.com", "roles": ["agent", "lead"], "active": True}
+    assert kim == {
+        "id": kim["id"],
+        "name": "Kim",
+        "email": "kim.o'hara@example.com",
+        "roles": ["agent", "lead"],
+        "active": True,
+    }
     token = await a_token(service, kim["id"])
     case = done(await service.signed_in(token["token"]).post("/v1/cases", an_inquiry()), 201)
     (opened,) = done(await service.ana.get(f"/v1/cases/{case['id']}/events"))["items"]
@@ -136,7 +142,9 @@ async def test_a_token_is_shown_once(service: Service) -> None:
     assert done(await service.signed_in(token["token"]).get("/v1/me"))["id"] == "bo"
 
 
-async def test_a_token_that_is_revoked_is_refused_at_the_very_next_request(service: Service, desk_url: str, clock: Clock) -> None:
+async def test_a_token_that_is_revoked_is_refused_at_the_very_next_request(
+    service: Service, desk_url: str, clock: Clock
+) -> None:
     case = await service.ana.open()
     note = f"/v1/cases/{case['id']}/notes"
     token = await a_token(service)
@@ -161,10 +169,16 @@ async def test_a_token_that_is_revoked_is_refused_at_the_very_next_request(servi
 
 async def test_a_token_of_another_person_is_not_found(service: Service) -> None:
     for name in ("ana", "nobody"):
-        refused(await service.adam.post(f"/v1/people/{name}/tokens/token-bo/revocation", {"reason": "lost"}), 404, "not_found")
+        refused(
+            await service.adam.post(f"/v1/people/{name}/tokens/token-bo/revocation", {"reason": "lost"}),
+            404,
+            "not_found",
+        )
 
 
-async def test_whoever_is_disabled_is_refused_at_the_very_next_request(service: Service, desk_url: str, clock: Clock) -> None:
+async def test_whoever_is_disabled_is_refused_at_the_very_next_request(
+    service: Service, desk_url: str, clock: Clock
+) -> None:
     case = await service.bo.investigate()
     async with running(desk_url, clock) as other:
         for one in (service, other):
@@ -176,7 +190,9 @@ async def test_whoever_is_disabled_is_refused_at_the_very_next_request(service: 
         for one in (other, service):
             refused(await one.bo.post(f"/v1/cases/{case['id']}/notes", {"text": "hm"}), 401, "unauthorized")
             refused(await one.bo.get("/v1/me"), 401, "unauthorized")
-    assert reasons(await service.lou.put(f"/v1/cases/{case['id']}/assignee", {"assignee": "bo"}, if_match="*")) == ["assignee_works_cases"]
+    assert reasons(await service.lou.put(f"/v1/cases/{case['id']}/assignee", {"assignee": "bo"}, if_match="*")) == [
+        "assignee_works_cases"
+    ]
     assert reasons(await service.adam.post("/v1/people/bo/tokens", {})) == ["person_is_active"]
     assert reasons(await service.adam.post("/v1/people/bo/disabling", {"reason": "left"})) == ["person_is_active"]
     assert reasons(await service.adam.put("/v1/people/bo/roles", {"roles": ["lead"]})) == ["person_is_active"]
@@ -210,7 +226,9 @@ async def test_a_wrong_token_forgets_nobody_else(service: Service) -> None:
     case = await service.ana.open()
     known = set(service.desk.callers)
 
-    refused(await service.signed_in("cw_wrong").post(f"/v1/cases/{case['id']}/notes", {"text": "hm"}), 401, "unauthorized")
+    refused(
+        await service.signed_in("cw_wrong").post(f"/v1/cases/{case['id']}/notes", {"text": "hm"}), 401, "unauthorized"
+    )
 
     assert set(service.desk.callers) == known != set()
 

@@ -63,7 +63,13 @@ async def assert_decided_as_written(row: Json, service: Service) -> None:
 
 
 def some_facts(**changes: Any) -> Json:
-    facts = {"requested_at": day(0), "category": "billing", "purchase": a_purchase(), "refunded": None, "grounds": []}
+    facts: Json = {
+        "requested_at": day(0),
+        "category": "billing",
+        "purchase": a_purchase(),
+        "refunded": None,
+        "grounds": [],
+    }
     return facts | changes
 
 
@@ -151,7 +157,9 @@ async def test_a_later_version_waits_for_its_instant(service: Service) -> None:
 
     hours = {"first_answer": 1, "next_update": 7 * 24}
     due = {one["kind"]: one["due_at"] for one in first["deadlines"]}
-    assert due == {kind: (service.clock.now + timedelta(hours=one)).isoformat()[:19] + "Z" for kind, one in hours.items()}
+    assert due == {
+        kind: (service.clock.now + timedelta(hours=one)).isoformat()[:19] + "Z" for kind, one in hours.items()
+    }
     assert last["deadlines"][0]["due_at"] == "2026-03-07T11:59:59.999999Z"
 
 
@@ -176,7 +184,9 @@ async def a_proposal(service: Service, amount: str) -> tuple[str, Json]:
     claim = {"kind": "billing_error", "affected": euros(amount), "statement": "twice"}
     ground = await service.ana.add(case_id, "grounds", **claim)
     await service.bo.add(case_id, f"grounds/{ground['id']}/verifications", verified=True, evidence="statement")
-    proposal = await service.ana.add(case_id, "proposals", remedy="refund", amount=euros(amount), reason="charged twice")
+    proposal = await service.ana.add(
+        case_id, "proposals", remedy="refund", amount=euros(amount), reason="charged twice"
+    )
     return case_id, proposal
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.api.driving import Person, Service, done, refused
-from tests.api.routes import AGENT, APPROVER, LEAD, ROUTES, WORKERS, Route, a_furnished_case, served
+from tests.api.routes import APPROVER, ROUTES, WORKERS, Route, a_furnished_case, served
 
 # One person in each role, and in that role alone.
 BY_ROLE = {"agent": "ana", "lead": "lou", "approver": "cleo", "auditor": "audrey", "admin": "adam"}

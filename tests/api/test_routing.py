@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from httpx2 import Response
 
 from tests.api.driving import (
     Json,
@@ -92,7 +91,9 @@ FAULTS: dict[Callable[[Attempt], None], tuple[int, str]] = {
 
 
 @on_one_database
-@pytest.mark.parametrize("pair", [*combinations(FAULTS, 2)], ids=lambda pair: " and ".join(one.__name__ for one in pair))
+@pytest.mark.parametrize(
+    "pair", [*combinations(FAULTS, 2)], ids=lambda pair: " and ".join(one.__name__ for one in pair)
+)
 async def test_of_two_faults_the_earlier_is_told(
     pair: tuple[Callable[[Attempt], None], Callable[[Attempt], None]], service: Service
 ) -> None:
@@ -128,7 +129,14 @@ async def test_every_change_tells_its_faults_in_the_same_order(name: str, servic
     faulty: dict[str, Any] = {"person": service.signed_in("cw_nobody's"), "ids": "nothing", "if_match": None}
 
     told = []
-    for mended in ({}, {"person": service.audrey}, {"ids": ""}, {"person": None}, {"if_match": '"1"'}, {"if_match": "*"}):
+    for mended in (
+        {},
+        {"person": service.audrey},
+        {"ids": ""},
+        {"person": None},
+        {"if_match": '"1"'},
+        {"if_match": "*"},
+    ):
         faulty |= mended
         if faulty["person"] is None:
             faulty["person"] = by_role[min(route.who - {"auditor"})]
@@ -194,7 +202,16 @@ async def test_a_form_that_makes_no_sense_comes_after_the_case_and_the_role(serv
 
 @pytest.mark.parametrize(
     "authorization",
-    ["", "Bearer", "Bearer ", "Bearer wrong", "Basic YW5hOmFuYQ==", "cw_ana", "Bearer \xfc\xf1", "Bearer " + "x" * 10_000],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer wrong",
+        "Basic YW5hOmFuYQ==",
+        "cw_ana",
+        "Bearer \xfc\xf1",
+        "Bearer " + "x" * 10_000,
+    ],
     ids=lambda text: text[:12],
 )
 @on_one_database
@@ -255,7 +272,9 @@ async def test_a_late_change_is_told_what_happened_since(service: Service) -> No
     ],
 )
 @on_one_database
-async def test_only_a_strong_tag_of_the_current_version_matches(if_match: str, accepted: bool, service: Service) -> None:
+async def test_only_a_strong_tag_of_the_current_version_matches(
+    if_match: str, accepted: bool, service: Service
+) -> None:
     case = await service.ana.investigate(purchase=a_purchase())
     given = if_match.format(now=case["version"])
     path = f"/v1/cases/{case['id']}/category"
@@ -375,7 +394,9 @@ async def test_no_body_at_all_is_a_missing_one(service: Service) -> None:
     assert wrong_fields(await service.ana.send("POST", "/v1/cases")) == ["body"]
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp"])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonp"]
+)
 @on_one_database
 async def test_another_format_is_refused(kind: str, service: Service) -> None:
     response = await service.ana.send("POST", "/v1/cases", an_inquiry(), headers={"content-type": kind})
@@ -384,7 +405,9 @@ async def test_another_format_is_refused(kind: str, service: Service) -> None:
     assert response.headers["accept"] == "application/json"
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/x+json"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=utf-8", "Application/JSON", "application/x+json"]
+)
 @on_one_database
 async def test_json_is_accepted_however_its_name_is_written(kind: str, service: Service) -> None:
     done(await service.ana.send("POST", "/v1/cases", an_inquiry(), headers={"content-type": kind}), 201)
@@ -415,10 +438,25 @@ async def test_too_much_is_refused_whether_it_is_announced_or_not(service: Servi
 async def test_an_unknown_field_is_named_where_it_stands(service: Service) -> None:
     case = await service.ana.investigate()
     paths: list[tuple[str, str, Json, list[str]]] = [
-        ("POST", "/v1/cases", an_inquiry(mood=1, client={"name": "", "email": "a@b.example", "age": 40}), ["client.age", "mood"]),
-        ("POST", "/v1/cases", an_inquiry(purchase=a_purchase(paid={"amount": "1", "currency": "EUR", "net": 1})), ["purchase.paid.net"]),
+        (
+            "POST",
+            "/v1/cases",
+            an_inquiry(mood=1, client={"name": "", "email": "a@b.example", "age": 40}),
+            ["client.age", "mood"],
+        ),
+        (
+            "POST",
+            "/v1/cases",
+            an_inquiry(purchase=a_purchase(paid={"amount": "1", "currency": "EUR", "net": 1})),
+            ["purchase.paid.net"],
+        ),
         ("POST", "notes", {"text": "hm", "close": True, "<facts>": 1}, ["<facts>", "close"]),
-        ("POST", "transitions", {"trigger": "reopen", "reason": "r", "data": {"mood": 1}, "close": 1}, ["close", "data.mood"]),
+        (
+            "POST",
+            "transitions",
+            {"trigger": "reopen", "reason": "r", "data": {"mood": 1}, "close": 1},
+            ["close", "data.mood"],
+        ),
         ("PUT", "purchase", {"reference": "D-1", "<reference>": 1} | a_purchase(), ["<reference>"]),
     ]
 
@@ -507,18 +545,28 @@ async def test_a_case_that_cannot_be_is_not_found(nasty: str, service: Service) 
     assert note.status_code in {404, 405}
 
 
-@pytest.mark.parametrize("path", [f"{CASE}/events", f"{CASE}/replay", "/v1/cases", "/v1/events", "/v1/refusals", "/v1/set-aside"])
+@pytest.mark.parametrize(
+    "path", [f"{CASE}/events", f"{CASE}/replay", "/v1/cases", "/v1/events", "/v1/refusals", "/v1/set-aside"]
+)
 async def test_a_question_that_makes_no_sense_is_named(path: str, service: Service) -> None:
     case = await service.ana.open()
     url = path.format(case_id=case["id"])
 
     assert wrong_fields(await service.lou.get(url, mood="good")) == ["mood"]
-    assert wrong_fields(await service.lou.send("GET", f"{url}?mood=1&limit=1&limit=1")) in (["limit", "mood"], ["limit", "mood", "limit"])
+    assert wrong_fields(await service.lou.send("GET", f"{url}?mood=1&limit=1&limit=1")) in (
+        ["limit", "mood"],
+        ["limit", "mood", "limit"],
+    )
     numbers = {"limit", "cursor", "after", "version", "at", "state", "overdue", "sort"} & set(KNOWN[path])
     for name in numbers:
         for nasty in ("", "\x00", "-1", "x", "1e3", "9" * 30, "1.5", "٣", "true\x00"):
             response = await service.lou.get(url, **{name: nasty})
-            assert response.status_code == 422 or (name, nasty) in {("cursor", "٣"), ("limit", "٣"), ("after", "٣"), ("version", "٣")}
+            assert response.status_code == 422 or (name, nasty) in {
+                ("cursor", "٣"),
+                ("limit", "٣"),
+                ("after", "٣"),
+                ("version", "٣"),
+            }
 
 
 KNOWN = {

@@ -137,6 +137,7 @@ async def messages(telling: Telling, case_id: str) -> list[Json]:
 
 async def fire(telling: Telling, person: Person, do: str, data: Json) -> Response:
     case_id, clock = telling.cases[data["case"]], telling.service.clock
+    fields: Json
     match do:
         case "refund":
             fields = {"proposal": proposal_id(telling, data), "payment_reference": "T-1"}
@@ -241,6 +242,4 @@ STEPS: dict[str, Callable[[Telling, Person, str, Json], Coroutine[Any, Any, Resp
 def inquiry_of(data: Json) -> Json:
     purchase = data["purchase"] and {"package": "as ordered", **data["purchase"]}
     client = {"name": "The client", "email": data["client"]}
-    return an_inquiry(
-        client=client, category=data["category"], received_at=data["requested_at"], purchase=purchase
-    )
+    return an_inquiry(client=client, category=data["category"], received_at=data["requested_at"], purchase=purchase)

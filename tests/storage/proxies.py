@@ -28,20 +28,16 @@ class Proxy:
         self.marker = b""
         self.for_good = False
         self.struck = asyncio.Event()
-        self.refusing = False
         self.deaf = False  # takes connections, and says nothing
         self.url = ""
         self.writers: set[StreamWriter] = set()
 
     def break_on(self, marker: bytes, fault: Fault, *, for_good: bool = False) -> None:
-        """Strike when the client next sends `marker`; `for_good`: and let nobody connect from then on."""
+        """Strike when the client next sends `marker`; `for_good`: and be deaf from then on."""
         self.marker, self.fault, self.for_good = marker, fault, for_good
         self.struck.clear()
 
     async def serve(self, client: StreamReader, to_client: StreamWriter) -> None:
-        if self.refusing:
-            to_client.close()
-            return
         if self.deaf:
             self.writers.add(to_client)
             return
@@ -54,7 +50,7 @@ class Proxy:
                 if fault is None:
                     to_server.write(data)
                     continue
-                self.fault, self.refusing = None, self.for_good
+                self.fault, self.deaf = None, self.for_good
                 answering.cancel()
                 await asyncio.gather(answering, return_exceptions=True)
                 if fault is not Fault.LOST:

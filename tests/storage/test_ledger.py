@@ -323,7 +323,6 @@ async def test_what_people_may_do_changes_at_once_wherever_they_work(office: Off
 
 async def test_a_new_policy_holds_at_once_wherever_people_work(office: Office, other: Office) -> None:
     proposal = await a_proposal(office)
-    await other.do(CLEO, NOTE)
     tiers = (Tier(up_to=None, roles=(Role.APPROVER,), count=2),)
 
     await other.submit(OPERATOR, AddPolicy(settings=Settings(tiers=tiers)), None)

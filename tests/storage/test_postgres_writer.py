@@ -12,7 +12,7 @@ from storage.submissions import OutcomeUnknown, OutOfReach, Unavailable
 from tests.databases import RawPostgres
 from tests.storage.desks import NOTE, Office, a_key, an_office, together
 from tests.storage.proxies import Fault, Proxy, a_proxy
-from tests.workflow.builders import ANA, BO, CHECK, firing
+from tests.workflow.builders import ANA, BO, CHECK, a_purchase, firing
 from workflow import commands as c
 from workflow.cases import Case
 from workflow.states import Trigger
@@ -28,6 +28,7 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "LOCK_TIMEOUT": "600ms",
         "COMMAND_SECONDS": 1.0,
+        "CONNECT_SECONDS": 0.3,
         "LOOKUP_PAUSES": (0.0, 0.1, 0.2),
         "PATIENCE_SECONDS": 1.0,
     }.items():
@@ -52,7 +53,7 @@ class Line:
     def kill_the_session(self) -> None:
         """The ledger's, wherever it is."""
         sessions = "pg_stat_activity WHERE application_name = 'casework ledger' AND datname = current_database()"
-        self.raw.run(f"SELECT pg_terminate_backend(pid, 2000) FROM {sessions}")  # noqa: S608 - no input
+        self.raw.run(f"SELECT pg_terminate_backend(pid, 2000) FROM {sessions}")
 
     def configure(self, setting: str) -> None:
         """For every session from now on."""
@@ -116,24 +117,21 @@ async def test_while_nobody_can_be_asked_what_became_of_a_commit_it_stays_unknow
     with pytest.raises(OutOfReach):
         await line.office.do(ANA, NOTE)
 
-    line.proxy.refusing = False
+    line.proxy.deaf = False
     assert await line.office.submit(ANA, NOTE, "A", key=a_key("one")) == Repeat(chain="case:A", seq=4, version=4)
     assert await line.office.submit(BO, NOTE, "B", key=a_key("two")) == Repeat(chain="case:B", seq=3, version=3)
 
 
-async def test_that_the_database_is_out_of_reach_is_found_out_once_for_all_who_wait(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(postgres_writer, "CONNECT_SECONDS", 0.5)
-    line.proxy.deaf = True
-    line.kill_the_session()
-    await asyncio.sleep(0.1)  # until the ledger has heard of it
+async def test_that_the_database_is_out_of_reach_is_found_out_once_for_all_who_wait(line: Line) -> None:
+    line.proxy.break_on(IN_A_NOTE, Fault.LOST, for_good=True)
     began = time.monotonic()
 
-    answers = await together(*(line.office.do(ANA, NOTE) for _ in range(50)), line.office.do(ANA, BOOKING))
+    answers = await together(line.office.do(ANA, NOTE), *(line.office.do(ANA, BOOKING) for _ in range(30)))
+    later = await together(*(line.office.do(ANA, NOTE) for _ in range(30)))
 
-    assert {type(one) for one in answers} == {OutOfReach}
-    assert time.monotonic() - began < 2
+    assert [type(one) for one in answers] == [OutcomeUnknown, *[OutOfReach] * 30]
+    assert {type(one) for one in later} == {OutOfReach}
+    assert time.monotonic() - began < 5
     line.proxy.deaf = False
     assert (await line.office.do(ANA, NOTE)).version == 4
 
@@ -195,6 +193,27 @@ async def test_a_lock_that_is_let_go_in_time_only_takes_time(line: Line) -> None
     line.let_go()
 
     assert (await noting).version == 4
+
+
+async def test_what_has_to_be_locked_is_found_out_again_when_it_has_changed(line: Line, database_url: str) -> None:
+    """One moves A to the purchase of B while another, who waits for the purchase it had, means to check it."""
+    await line.office.open("B", purchase=a_purchase(reference="D-2"))
+    async with an_office(database_url) as other:
+        line.raw.run("BEGIN")
+        line.raw.run("SELECT 1 FROM purchases WHERE reference = 'D-1' FOR UPDATE")
+        moving = asyncio.create_task(line.office.do(ANA, c.RecordPurchase(reference="D-2")))
+        await asyncio.sleep(0.1)
+        checking = asyncio.create_task(other.do(ANA, CHECK))
+        await asyncio.sleep(0.1)
+
+        line.let_go()
+
+        await moving
+        purchase = (await checking).purchase
+        assert purchase is not None
+        assert (purchase.reference, purchase.checked) == ("D-2", True)
+        assert (await other.case("B")).purchase == purchase
+        assert await other.faults() == []
 
 
 async def test_a_deadlock_costs_nobody_the_command(line: Line) -> None:
