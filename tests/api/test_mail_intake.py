@@ -109,7 +109,10 @@ async def the_case(desk: Desk, taken: Taken) -> Case:
 
 
 async def all_cases(desk: Desk) -> list[Case]:
-    return [one.entry.case for one in await cases.listing(desk.database, Filter(), Sort.OLDEST, now=NOON, after=None, limit=200)]
+    return [
+        one.entry.case
+        for one in await cases.listing(desk.database, Filter(), Sort.OLDEST, now=NOON, after=None, limit=200)
+    ]
 
 
 async def history(desk: Desk, case_id: str) -> list[tuple[EventData, dict[str, str]]]:
