@@ -35,3 +35,12 @@ def test_every_command_it_names_exists_and_none_is_missing() -> None:
 def test_what_it_links_to_is_there() -> None:
     for target in re.findall(r"\]\(((?!http)[^)#]+)", README) + re.findall(r'src="([^"]+)"', README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_files_that_decisions_name_as_proof_are_there() -> None:
+    for decision in (ROOT / "docs" / "decisions").glob("0*.md"):
+        proof = decision.read_text().partition("**Proof.**")[2]
+        named = re.findall(r"`([a-z_/]+\.(?:py|md))`", proof)
+
+        assert named, decision.name
+        assert [name for name in named if not (ROOT / name).exists()] == [], decision.name
