@@ -8,6 +8,7 @@ key, purchases, cases, people.
 import asyncio
 import random
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -167,7 +168,8 @@ class PostgresWriter:
 
     async def close(self) -> None:
         if self.connection is not None and not self.connection.is_closed():
-            await self.connection.close()
+            with suppress(TimeoutError):
+                await self.connection.close(timeout=CONNECT_SECONDS)
 
     async def connected(self) -> "asyncpg.Connection[Any]":
         """The ledger's only connection. Raises OutOfReach.

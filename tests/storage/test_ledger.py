@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 from msgspec.structs import replace
 
-from storage import people
+from storage import cases, people
 from storage.batch import Repeat
 from storage.ledger import KeyInFlight, LedgerClosed
 from storage.sealing import UnfitBody
@@ -376,6 +376,34 @@ async def test_a_key_is_for_one_body_though_two_come_at_once(office: Office, oth
 
         assert sorted(type(one).__name__ for one in answers) == ["KeyReused", "Receipt"]
     assert (await office.case()).version == 22
+
+
+async def test_the_same_mail_brought_by_two_processes_has_one_effect(office: Office, other: Office) -> None:
+    for number in range(10):
+        refs = (f"mail:{number}", f"id:{number}")
+        one, two = an_opening(f"A{number}", purchase=None), an_opening(f"B{number}", purchase=None)
+
+        answers = await together(
+            office.submit(MAIL, one, None, mail_refs=refs), other.submit(MAIL, two, None, mail_refs=refs)
+        )
+
+        assert sorted(type(one).__name__ for one in answers) == ["DuplicateMail", "Receipt"]
+    assert await office.faults() == []
+
+
+async def test_processes_whose_clocks_disagree_still_tell_one_story(database_url: str, office: Office) -> None:
+    async with an_office(database_url, lambda: NOON - DAY) as behind:
+        await office.investigate(ANA)
+        for roles in ((Role.LEAD,), (Role.AGENT,), (Role.LEAD,)):
+            await behind.do(ANA, NOTE)
+            await office.do(ANA, NOTE)
+            await office.submit(OPERATOR, SetRoles(person_id=BO.id, roles=(Role.AUDITOR,)), None)
+            await behind.submit(OPERATOR, SetRoles(person_id=BO.id, roles=roles), None)
+
+    times = [recorded.at for recorded, _ in await cases.events(office.database, "A")]
+    assert times == sorted(times)
+    assert min(times) == NOON
+    assert await office.faults() == []
 
 
 # What is shared by several cases.

@@ -20,6 +20,7 @@ from workflow.states import Trigger
 pytestmark = pytest.mark.parametrize("backend", ["postgresql"])
 
 IN_A_NOTE = NOTE.text.encode()
+TERMINATE = b"X\x00\x00\x00\x04"  # how a client takes leave
 BOOKING = firing(Trigger.SCHEDULE_CONSULTATION)  # is decided under locks
 
 
@@ -28,9 +29,8 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "LOCK_TIMEOUT": "600ms",
         "COMMAND_SECONDS": 1.0,
-        "CONNECT_SECONDS": 0.3,
         "LOOKUP_PAUSES": (0.0, 0.1, 0.2),
-        "PATIENCE_SECONDS": 1.0,
+        "PATIENCE_SECONDS": 2.0,
     }.items():
         monkeypatch.setattr(postgres_writer, name, value)
 
@@ -105,8 +105,11 @@ async def test_a_session_that_goes_on_unheard_is_ended_before_its_outcome_is_loo
     assert (await line.office.history()).count("note_added") == 1
 
 
-async def test_while_nobody_can_be_asked_what_became_of_a_commit_it_stays_unknown(line: Line) -> None:
+async def test_while_nobody_can_be_asked_what_became_of_a_commit_it_stays_unknown(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await line.office.open("B")
+    monkeypatch.setattr(postgres_writer, "CONNECT_SECONDS", 0.3)
     line.proxy.break_on(IN_A_NOTE, Fault.UNANSWERED, for_good=True)
 
     answers = await together(
@@ -118,11 +121,15 @@ async def test_while_nobody_can_be_asked_what_became_of_a_commit_it_stays_unknow
         await line.office.do(ANA, NOTE)
 
     line.proxy.deaf = False
+    monkeypatch.undo()
     assert await line.office.submit(ANA, NOTE, "A", key=a_key("one")) == Repeat(chain="case:A", seq=4, version=4)
     assert await line.office.submit(BO, NOTE, "B", key=a_key("two")) == Repeat(chain="case:B", seq=3, version=3)
 
 
-async def test_that_the_database_is_out_of_reach_is_found_out_once_for_all_who_wait(line: Line) -> None:
+async def test_that_the_database_is_out_of_reach_is_found_out_once_for_all_who_wait(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_writer, "CONNECT_SECONDS", 0.3)
     line.proxy.break_on(IN_A_NOTE, Fault.LOST, for_good=True)
     began = time.monotonic()
 
@@ -131,8 +138,9 @@ async def test_that_the_database_is_out_of_reach_is_found_out_once_for_all_who_w
 
     assert [type(one) for one in answers] == [OutcomeUnknown, *[OutOfReach] * 30]
     assert {type(one) for one in later} == {OutOfReach}
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 6
     line.proxy.deaf = False
+    monkeypatch.undo()
     assert (await line.office.do(ANA, NOTE)).version == 4
 
 
@@ -153,6 +161,14 @@ async def test_a_session_that_ends_between_two_commands_is_replaced(line: Line) 
     line.kill_the_session()
 
     assert (await line.office.do(ANA, NOTE)).version == 4
+
+
+async def test_a_server_that_says_nothing_more_keeps_nobody_from_closing(line: Line) -> None:
+    line.proxy.break_on(TERMINATE, Fault.SILENT)
+
+    await asyncio.wait_for(line.office.ledger.close(), 5)
+
+    assert line.proxy.struck.is_set()
 
 
 # Locks.
@@ -179,7 +195,7 @@ async def test_a_lock_that_somebody_keeps_makes_only_its_own_case_unavailable(li
 
     assert type(locked) is Unavailable
     assert free.version == 3
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8
     line.let_go()
     assert (await line.office.do(ANA, NOTE, "A")).version == 4
     assert await line.office.faults() == []

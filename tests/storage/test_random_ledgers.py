@@ -19,7 +19,7 @@ from workflow.desk import AddPolicy
 from workflow.errors import CaseworkError
 from workflow.policy import GroundKind
 
-BURSTS, SIZE = 120, 8
+BURSTS, SIZE = 80, 8
 
 
 class LedgerWalk(Walk):

@@ -28,7 +28,7 @@ LARGE_NOTE = c.AddNote(text="x" * 20_000)
 def journal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """With a library that cannot be trusted with a write-ahead log the service uses the older journal."""
     monkeypatch.setattr(sqlite, "JOURNAL_MODE", request.param)
-    monkeypatch.setattr(sqlite_writer, "LOCK_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(sqlite_writer, "LOCK_TIMEOUT_SECONDS", 1.0)
     return str(request.param)
 
 
@@ -64,13 +64,13 @@ async def test_a_lock_that_is_let_go_in_time_only_takes_time(office: Office, raw
     raw.run("BEGIN IMMEDIATE")
     async with Heartbeat() as heart:
         noting = [asyncio.create_task(office.do(ANA, NOTE)) for _ in range(3)]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.6)
         raw.run("ROLLBACK")
 
         versions = [(await one).version for one in noting]
 
     assert versions == [4, 5, 6]
-    assert heart.longest < 0.2
+    assert heart.longest < 0.4
 
 
 async def test_a_file_that_somebody_keeps_locked_is_said_to_be_so_once_for_all_who_wait(
@@ -82,8 +82,8 @@ async def test_a_file_that_somebody_keeps_locked_is_said_to_be_so_once_for_all_w
         answers = await together(*(office.do(ANA, NOTE) for _ in range(50)))
 
     assert {type(one) for one in answers} == {OutOfReach}
-    assert time.monotonic() - began < 2
-    assert heart.longest < 0.2
+    assert time.monotonic() - began < 4
+    assert heart.longest < 0.4
     raw.run("ROLLBACK")
     assert (await office.do(ANA, NOTE)).version == 4
     assert await office.faults() == []

@@ -1,0 +1,28 @@
+"""What the service's log says of a failure, and what it keeps to itself."""
+
+import json
+import subprocess
+import sys
+
+FAILING = """
+import logging, structlog
+from api.logs import configure_logs
+
+def fail(letter):
+    raise ValueError("something is wrong")
+
+configure_logs("info")
+for log in (structlog.get_logger(), logging.getLogger("a library")):
+    try:
+        fail("what the client wrote")
+    except ValueError:
+        log.exception("failed")
+"""
+
+
+def test_a_traceback_says_where_it_went_wrong_and_not_what_was_in_hand() -> None:
+    said = subprocess.run([sys.executable, "-c", FAILING], capture_output=True, text=True, check=True).stderr
+
+    records = [json.loads(line) for line in said.splitlines()]
+    assert [one["exception"][0]["frames"][-1]["name"] for one in records] == ["fail", "fail"]
+    assert "what the client wrote" not in said
