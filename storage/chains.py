@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from storage.events import DECODERS, clean, next_event
+from storage.events import DECODERS, UNFIT, clean, next_event
 from storage.submissions import Row
 from workflow.canonical import ZEROS, canonical, leaf_hash
 from workflow.desk import POLICY_CHAIN, SETTINGS_CHAIN
@@ -160,7 +160,7 @@ class Walk:
         try:
             events = [DECODERS[kind].decode(body) for kind, body in zip(kinds, bodies, strict=True)]
             again = tuple(map(canonical, events))
-        except (KeyError, OverflowError, ValueError):
+        except (KeyError, *UNFIT):
             return None
         fields = dict(zip(Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True))
         if (

@@ -18,7 +18,7 @@ from storage import schema
 from storage.batch import CASE_COLUMNS, case_row
 from storage.chains import EVENTS, Known, Walk
 from storage.database import Database
-from storage.events import recorded
+from storage.events import UNFIT, recorded
 from storage.sealing import commitment
 from storage.snapshot import UNREADABLE, Snapshot, snapshot
 from storage.submissions import Row
@@ -29,6 +29,7 @@ from workflow.people import Person
 
 LISTED_FAULTS = 21
 COMPARED_TOGETHER = 200  # cases whose chains have been followed, and whose rows are then read
+COUNTS = ("events", "cases", "people", "texts", "attachments")
 FILES_AT_ONCE = 4  # attachments can be large
 
 
@@ -114,7 +115,7 @@ class Verification:
         self.reading = reading
         self.bytes = AS_BYTES[reading.dialect]
         self.progress = progress
-        self.counts: Counter[str] = Counter(events=0)
+        self.counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
         self.seconds: dict[str, float] = {}
         self.faults: list[Fault] = []
         self.fault_count = 0
@@ -142,7 +143,7 @@ class Verification:
 
     async def chains(self) -> None:
         for body, digest in await self.reading.rows(KNOWN):
-            with suppress(msgspec.MsgspecError, KeyError):  # told where its chain is followed
+            with suppress(KeyError, *UNFIT):  # told where its chain is followed
                 self.known.learn(recorded(body, digest))
         walk = Walk(self.known, self.keep)
         with no_collector():
@@ -223,7 +224,7 @@ class Verification:
         if references:
             async for page in self.reading.pages(PURCHASES_CHANGED):
                 for body, digest in page:
-                    with suppress(msgspec.MsgspecError, KeyError):  # told where its chain is followed
+                    with suppress(KeyError, *UNFIT):  # told where its chain is followed
                         data = recorded(body, digest).data
                         if isinstance(data, PurchaseChanged) and data.purchase.reference in references:
                             wanted[data.purchase.reference] = purchase_row(data.purchase)
@@ -306,7 +307,7 @@ def differing(columns: Sequence[str], found: Row, wanted: Row) -> str:
 def differing_fields(found: str, wanted: str) -> list[str]:
     try:
         one, other = (msgspec.json.decode(body, type=dict[str, Any]) for body in (found, wanted))
-    except msgspec.MsgspecError:
+    except UNFIT:
         return ["body"]
     return [f"body.{key}" for key in sorted(one.keys() | other.keys()) if one.get(key) != other.get(key)] or ["body"]
 
@@ -342,7 +343,7 @@ commitments_decoder = msgspec.json.Decoder(Commitments)
 
 
 def commitments(body: str | None) -> Commitments:
-    with suppress(msgspec.MsgspecError):
+    with suppress(*UNFIT):
         return commitments_decoder.decode(body or "{}")
     return Commitments()
 

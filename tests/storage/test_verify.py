@@ -16,6 +16,7 @@ from storage.batch import CASE_COLUMNS, case_row
 from storage.chains import Walk
 from storage.database import open_database
 from storage.events import recorded
+from storage.events import verified as chain_verified
 from storage.sealing import EVENT_COLUMNS, Circumstances, seal
 from storage.snapshot import PAGE_ROWS
 from storage.verify import LISTED_FAULTS, Report, verify
@@ -27,6 +28,7 @@ from tests.workflow.builders import ANA, NOON, a_purchase
 from workflow import events as e
 from workflow.canonical import canonical, leaf_hash
 from workflow.cases import Case
+from workflow.errors import BrokenHistory
 from workflow.events import Draft, at_text
 from workflow.lifecycle import LIFECYCLE, LOGGED_TABLE
 from workflow.policy import Category, first_version
@@ -380,6 +382,9 @@ THE_LOG = [
     rewriting("another type of event", "not in canonical form", swapped('"message_received"', '"assigned"')),
     rewriting("no type of event", "its type is unknown", swapped('"message_received"', '"teleported"')),
     rewriting("no JSON", "truncated", lambda body: body[:-1]),
+    rewriting(
+        "lists without end", "recursion", swapped('"data":{', '"data":{"extra":' + "[" * 30_000 + "]" * 30_000 + ",")
+    ),
     rewriting("half a letter", "not as casework writes it", swapped('"r-1"', '"r-1\\ud800"')),
     rewriting("a NUL", "a NUL character", swapped('"r-1"', '"r-1\\u0000"')),
     rewriting("a key in capitals", "the key 'Text'", swapped('"text"', '"Text"')),
@@ -550,6 +555,7 @@ THE_ROWS = [
         ("body", """replace(body, '"assignee":"ana"', '"assignee":"bo"')""", "body.assignee"),
         ("body", """replace(body, '"answers"', ' "answers"')""", "body"),
         ("body", "'{'", "body"),
+        ("body", f"'{'[' * 30_000}'", "body"),
         place=A15,
     ),
     *drifting(
@@ -772,6 +778,37 @@ def replayed(raw: RawSql, chain: str) -> Case:
     case = replay(recorded(body, digest) for body, digest in rows)
     assert case is not None
     return case
+
+
+# One chain, given as texts.
+
+
+def test_one_chain_can_be_followed_by_itself(raw: RawSql) -> None:
+    texts = raw.run("SELECT body, hash FROM events WHERE chain = 'case:A' ORDER BY seq")
+
+    followed = [*chain_verified(texts, "case:A")]
+
+    assert followed[-1].event.seq == 15
+    assert replay(followed) == replayed(raw, "case:A")
+
+
+@pytest.mark.parametrize(
+    ("change", "seq"),
+    [
+        (lambda texts: [*texts[:3], *texts[4:]], 4),
+        (lambda texts: [*texts[:3], (texts[3][0], "ab" * 32)], 4),
+        (lambda texts: [*texts[:3], ("\ud800", leaf_hash("\ud800".encode(errors="surrogatepass")))], 4),
+        (lambda texts: texts[1:], 1),
+    ],
+    ids=["an event is missing", "a hash is wrong", "a text is none", "the beginning is missing"],
+)
+def test_of_a_chain_the_first_wrong_event_is_named(raw: RawSql, change: Callable[[Any], Any], seq: int) -> None:
+    texts = raw.run("SELECT body, hash FROM events WHERE chain = 'case:A' ORDER BY seq")
+
+    with pytest.raises(BrokenHistory) as broken:
+        [*chain_verified(change(texts), "case:A")]
+
+    assert (broken.value.chain, broken.value.seq) == ("case:A", seq)
 
 
 # The database itself.
