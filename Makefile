@@ -32,8 +32,8 @@ check: .venv/dev.stamp ## Check format, lint, types, imports, file sizes and pin
 bench: .venv/dev.stamp ## Print the benchmarks
 	@$(bin)/python -m bench $(ARGS)
 
-soak: .venv/dev.stamp ## Keep a desk busy for a long time and verify it while it works
-	@$(bin)/python -m bench.soak $(ARGS)
+soak: .venv/dev.stamp ## Race the service and kill it under load, two hundred times on each database
+	@TEST_KILLS=200 $(bin)/python -m pytest --timeout 7200 tests/end_to_end/test_crashes.py tests/end_to_end/test_races.py $(ARGS)
 
 pins: ## Pin what pyproject.toml asks for (needs uv); newer releases too: make pins ARGS=--upgrade
 	@command -v uv >/dev/null || { echo 'make pins needs uv: https://docs.astral.sh/uv/' >&2; exit 1; }
