@@ -103,4 +103,4 @@ def crash(url: str) -> None:
     """The end of one session by SIGKILL makes PostgreSQL end them all and recover from its log."""
     with raw_sql(url) as raw:
         ((pid,), *_) = raw.run("SELECT pid FROM pg_stat_activity WHERE application_name = 'casework ledger'")
-        os.kill(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
