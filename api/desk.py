@@ -21,7 +21,7 @@ from storage.database import Database, utc_now
 from storage.directory import Directory
 from storage.ledger import Ledger
 from storage.sequencer import Sequencer
-from storage.submissions import Receipt, Submission, Unauthorized
+from storage.submissions import OutcomeUnknown, Receipt, Submission, Unauthorized, Unavailable
 from workflow.cases import chain_of
 from workflow.commands import Command
 from workflow.desk import RecordRead, RecordRefusal
@@ -154,6 +154,7 @@ class Desk:
             key=call.key,
         )
         outcome = await self.ledger.submit(submission)
+        call.carried_out = True
         return await self.first_outcome(outcome) if isinstance(outcome, Repeat) else outcome
 
     async def submit_as_system(
@@ -212,7 +213,10 @@ class Desk:
             via=call.via,
             request=call.request_id,
         )
-        await self.ledger.submit(submission)
+        try:
+            await self.ledger.submit(submission)
+        except OutcomeUnknown as lost:
+            raise Unavailable from lost  # a record about the request is in doubt, and no change that it asked for
 
     # Failures.
 

@@ -25,7 +25,7 @@ from api import inputs as i
 from api.desk import ANY_VERSION, Caller, Desk, versions_in
 from api.errors import HttpProblem, PreconditionRequired, respond
 from storage import cases, people
-from storage.submissions import Key
+from storage.submissions import Key, OutcomeUnknown, Unavailable
 from workflow.cases import Case
 from workflow.commands import Command
 from workflow.deciding import COMMAND_ROLES
@@ -93,7 +93,7 @@ def ruled(rules: Rules) -> Callable[[Endpoint], Endpoint]:
 class Call:
     """One request on its way to its endpoint."""
 
-    __slots__ = ("caller", "desk", "expected", "key", "key_scope", "raw", "request")
+    __slots__ = ("caller", "carried_out", "desk", "expected", "key", "key_scope", "raw", "request")
 
     def __init__(self, request: Request, desk: Desk, caller: Caller) -> None:
         self.request = request
@@ -103,6 +103,7 @@ class Call:
         self.expected: frozenset[int] | None = None
         self.key: Key | None = None
         self.key_scope = ""
+        self.carried_out = False  # whether the ledger has made the change
 
     @property
     def request_id(self) -> str:
@@ -191,6 +192,10 @@ class DeskRoute(APIRoute):
                     return await endpoint(call, **inputs)
                 except (BadInput, HttpProblem, PreconditionRequired):
                     await refuse_earlier(call, rules)
+                    raise
+                except Unavailable as away:
+                    if call.carried_out:  # only the answer could not be made
+                        raise OutcomeUnknown from away
                     raise
             except ClientDisconnect:
                 return Response(status_code=400)
@@ -312,12 +317,15 @@ async def forbid(call: Call, rules: Rules, roles: frozenset[Role], version: int 
 
 async def answer_failure(desk: Desk, failure: Exception, request: Request) -> Response:
     """The problem, with the current version of the case that it is about."""
-    response = respond(await desk.explain(failure, request), request)
     case_id = request.path_params.get("case_id")
-    if case_id is not None and response.status_code in TELLS_VERSION:
-        version = await desk.version_of(case_id)
-        if version is not None:
-            response.headers["etag"] = f'"{version}"'
+    try:
+        response = respond(await desk.explain(failure, request), request)
+        if case_id is not None and response.status_code in TELLS_VERSION:
+            version = await desk.version_of(case_id)
+            if version is not None:
+                response.headers["etag"] = f'"{version}"'
+    except Unavailable as away:
+        return respond(away, request)
     return response
 
 
