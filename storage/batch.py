@@ -483,22 +483,10 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-CASE_COLUMNS = (
-    "id",
-    "number",
-    "mail_tag",
-    "version",
-    "head",
-    "state",
-    "category",
-    "assignee",
-    "waiting",
-    "received_at",
-    "changed_at",
-    "next_deadline",
-    "purchase",
-    "body",
-)
+# What a case is filed under, and what every event changes.
+FILED_COLUMNS = ("category", "assignee", "received_at", "purchase")
+MOVING_COLUMNS = ("version", "head", "state", "waiting", "changed_at", "next_deadline", "body")
+CASE_COLUMNS = ("id", "number", "mail_tag", *FILED_COLUMNS, *MOVING_COLUMNS)
 
 
 def case_row(case: Case) -> Row:
@@ -507,17 +495,28 @@ def case_row(case: Case) -> Row:
         case.id,
         case.number,
         case.mail_tag,
+        case.category.value,
+        case.assignee,
+        at_text(case.received_at),
+        case.purchase.reference if case.purchase else None,
         case.version,
         case.head,
         case.state.value,
-        case.category.value,
-        case.assignee,
         case.waiting_since is not None,
-        at_text(case.received_at),
         at_text(case.changed_at),
         at_text(due) if due else None,
-        case.purchase.reference if case.purchase else None,
         canonical(case).decode(),
+    )
+
+
+def is_filed_alike(one: Case, other: Case) -> bool:
+    """Whether their FILED_COLUMNS are equal."""
+    references = (case.purchase.reference if case.purchase else None for case in (one, other))
+    return (
+        one.category is other.category
+        and one.assignee == other.assignee
+        and one.received_at == other.received_at
+        and next(references) == next(references)
     )
 
 

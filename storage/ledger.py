@@ -70,7 +70,6 @@ class Ledger:
         future: asyncio.Future[Receipt | Repeat] = asyncio.get_running_loop().create_future()
         if key is not None:
             self.keys_in_flight.add(key)
-            future.add_done_callback(lambda _: self.keys_in_flight.discard(key))
         self.waiting.append((submission, future))
         self.wake.set()
         # A caller that goes away takes only its answer along: the command is carried out all the same.
@@ -88,6 +87,8 @@ class Ledger:
             for (submission, future), answer in zip(group, answers, strict=True):
                 if isinstance(answer, Exception) and not isinstance(answer, CaseworkError):
                     log.error("command_failed", command=type(submission.command).__name__, exc_info=answer)
+                if submission.key is not None:
+                    self.keys_in_flight.discard(submission.key.hash)
                 settle(future, answer)
 
     async def idle(self) -> None:

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import select, text
+from sqlalchemy import bindparam, select, text
 
 from storage.database import Database
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
@@ -21,10 +21,12 @@ def secret_hash(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+BY_TOKEN = select(PEOPLE.body, TOKENS.id).where(TOKENS.person_id == PEOPLE.id, TOKENS.hash == bindparam("digest"))
+
+
 async def by_token(database: Database, digest: str) -> tuple[Person, str] | None:
     """The person whom a token speaks for, and the token's id."""
-    query = select(PEOPLE.body, TOKENS.id).where(TOKENS.person_id == PEOPLE.id, TOKENS.hash == digest)
-    row = await database.first(query)
+    row = await database.first(BY_TOKEN, {"digest": digest})
     return (person_decoder.decode(row[0]), row[1]) if row else None
 
 

@@ -44,7 +44,7 @@ DESK_HAS_CHANGED = "CW001"
 TEXT, INT, BIGINT, BYTES, BOOL = "text[]", "int[]", "bigint[]", "bytea[]", "bool[]"
 
 EVENT_TYPES = (TEXT, INT, INT, *(TEXT,) * 9)
-CASE_TYPES = (TEXT, BIGINT, TEXT, INT, TEXT, TEXT, TEXT, TEXT, BOOL, TEXT, TEXT, TEXT, TEXT, TEXT)
+CASE_TYPES = (TEXT, BIGINT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, TEXT, TEXT, BOOL, TEXT, TEXT, TEXT)
 PERSONAL_COLUMNS, PERSONAL_TYPES = ("chain", "seq", "field", "salt", "value"), (TEXT, INT, TEXT, BYTES, TEXT)
 OUTBOX_COLUMNS, OUTBOX_TYPES = ("chain", "seq", "kind", "at"), (TEXT, INT, TEXT, TEXT)
 KEY_COLUMNS = ("key", "fingerprint", "chain", "seq", "version", "at")

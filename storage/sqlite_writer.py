@@ -10,7 +10,16 @@ from typing import Any
 import msgspec
 
 from storage import search
-from storage.batch import CASE_COLUMNS, KNOWN_ADDRESS, Batch, Loaded, needs_of
+from storage.batch import (
+    CASE_COLUMNS,
+    FILED_COLUMNS,
+    KNOWN_ADDRESS,
+    MOVING_COLUMNS,
+    Batch,
+    Loaded,
+    is_filed_alike,
+    needs_of,
+)
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
 from storage.sealing import EVENT_COLUMNS
@@ -33,6 +42,10 @@ def insert(table: str, columns: Sequence[str], conflict: str = "") -> str:
     return f"INSERT INTO {table} ({names}) VALUES ({marks}) {conflict}"
 
 
+def update_case(columns: Sequence[str]) -> str:
+    return f"UPDATE cases SET {', '.join(f'{column} = ?' for column in columns)} WHERE id = ? AND version = ?"
+
+
 INSERT_EVENT = insert("events", EVENT_COLUMNS)
 INSERT_PERSONAL = insert("personal", ("chain", "seq", "field", "salt", "value"))
 INSERT_ATTACHMENT = insert("attachments", ("id", "case_id", "seq", "salt", "content"))
@@ -42,9 +55,9 @@ INSERT_MAIL_REF = insert("mail_refs", ("key", "case_id"))
 INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
 INSERT_POLICY = insert("policies", ("version", "body"))
 INSERT_CASE = insert("cases", CASE_COLUMNS)
-UPDATE_CASE = (
-    f"UPDATE cases SET {', '.join(f'{column} = ?' for column in CASE_COLUMNS[3:])} WHERE id = ? AND version = ?"
-)
+# SQLite writes the index of every column that is named, whether its value is another or not.
+MOVE_CASE = update_case(MOVING_COLUMNS)
+FILE_CASE = update_case((*FILED_COLUMNS, *MOVING_COLUMNS))
 UPSERT_PERSON = insert(
     "people",
     ("id", "version", "body"),
@@ -293,13 +306,20 @@ class SqliteWriter:
 
     def write_cases(self, batch: Batch) -> None:
         """The only place where SQLite's case rows change."""
-        rows = batch.case_rows()
-        opened = [row for replaces, row in rows if replaces == 0]
-        moved = [(*row[3:], row[0], replaces) for replaces, row in rows if replaces]
+        opened, moved, filed = [], [], []
+        for replaces, row in batch.case_rows():
+            case_id = row[0]
+            if replaces == 0:
+                opened.append(row)
+            elif is_filed_alike(batch.loaded.entries[case_id].case, batch.changed[case_id].case):
+                moved.append((*row[-len(MOVING_COLUMNS) :], case_id, replaces))
+            else:
+                filed.append((*row[CASE_COLUMNS.index(FILED_COLUMNS[0]) :], case_id, replaces))
         if opened:
             self.connection.executemany(INSERT_CASE, opened)
-        if moved and self.connection.executemany(UPDATE_CASE, moved).rowcount != len(moved):
-            raise RuntimeError("a case was changed under the write lock")
+        for statement, rows in ((MOVE_CASE, moved), (FILE_CASE, filed)):
+            if rows and self.connection.executemany(statement, rows).rowcount != len(rows):
+                raise RuntimeError("a case was changed under the write lock")
 
     def remember(self, batch: Batch) -> None:
         for entry in batch.entries_written():

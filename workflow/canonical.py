@@ -1,12 +1,16 @@
 """The one encoding of an event: canonical JSON (RFC 8785 without floats), and the hash that names it."""
 
 import hashlib
+from typing import Annotated
 
 import msgspec
 
 ZEROS = "0" * 64
 MAX_BYTES = 65_535
 MAX_INTEGER = 2**53 - 1
+
+Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+"""One that every reader of JSON keeps exactly; what an event holds is declared as such."""
 
 _encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
 

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from workflow.canonical import Integer
 from workflow.money import Money
 from workflow.policy import Category, Facts, GroundFacts, GroundKind, PurchaseFacts
 from workflow.states import (
@@ -33,8 +34,8 @@ class Purchase(msgspec.Struct, frozen=True, kw_only=True):
     service_started_at: datetime | None = None
     deliverables_provided_at: datetime | None = None
     checked: bool = False
-    refunded_minor: int = 0
-    reserved_minor: int = 0
+    refunded_minor: Integer = 0
+    reserved_minor: Integer = 0
 
     @property
     def facts(self) -> PurchaseFacts:
@@ -62,9 +63,9 @@ class Ground(msgspec.Struct, frozen=True, kw_only=True):
     recorded_by: str
     verified: bool = False
     verified_by: str | None = None
-    verified_seq: int = 0  # orders the grounds that a proposal consumes
+    verified_seq: Integer = 0  # orders the grounds that a proposal consumes
     evidence: Pointer | None = None
-    refunded_minor: int = 0
+    refunded_minor: Integer = 0
 
     @property
     def left_minor(self) -> int:
@@ -82,13 +83,13 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a refund that one ground carries."""
 
     ground: str
-    amount_minor: int
+    amount_minor: Integer
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """What the policy said of a proposal, and the facts it saw, so that it can be judged again."""
 
-    policy: int
+    policy: Integer
     refund: str
     maximum: Money | None
     needs_approval: bool
@@ -127,13 +128,13 @@ class RemedyGiven(msgspec.Struct, frozen=True, kw_only=True):
     """A remedy that was offered, booked, granted or paid, and how it ended if it did not hold."""
 
     kind: RemedyKind
-    seq: int
+    seq: Integer
     at: datetime
     proposal: str | None = None
     description: Pointer | None = None
     answer_by: str | None = None
     starts_at: datetime | None = None
-    minutes: int | None = None
+    minutes: Integer | None = None
     channel: Pointer | None = None
     host: str | None = None
     ended: str | None = None
@@ -158,9 +159,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """`version` is the seq of the last event, `head` its hash."""
 
     id: str
-    number: int
+    number: Integer
     mail_tag: str
-    version: int
+    version: Integer
     head: str
     state: CaseState
     category: Category

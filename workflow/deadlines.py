@@ -35,5 +35,8 @@ def deadlines(case: Case) -> tuple[Deadline, ...]:
 
 
 def next_due(case: Case) -> datetime | None:
-    """The soonest deadline that is running."""
-    return next((one.due_at for one in deadlines(case) if not one.paused), None)
+    """The soonest deadline that is running: the first of `deadlines` that is not paused, found without making them."""
+    if case.waiting_since is not None:
+        return case.offer_due
+    dues = (case.first_answer_due, case.update_due, case.offer_due)
+    return min((due for due in dues if due is not None), default=None)

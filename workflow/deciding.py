@@ -39,7 +39,6 @@ from workflow.guards import (
     judge,
     last_settled_refund,
     missing_approvals,
-    named_proposal,
     no_payout_under_way,
     proposal_is_approved,
     proposal_is_not_void,
@@ -49,6 +48,7 @@ from workflow.guards import (
     settled_by_another_person,
     shares_of,
     there_is_a_purchase,
+    with_data,
     within_approval_tier,
     within_maximum,
 )
@@ -245,8 +245,7 @@ def differing_facts(known: Purchase, stated: Purchase) -> tuple[str, ...]:
 
 def fire_trigger(attempt: Attempt, command: c.Fire) -> Drafts:
     check_trigger_data(attempt, command)
-    proposal = named_proposal(attempt.case, command.data)
-    ctx = attempt.guard_context(data=command.data, proposal=proposal)
+    ctx = with_data(attempt.guard_context(), command.data)
     target = fire(command.trigger, ctx)
     row = BY_SOURCE[attempt.case.state, command.trigger]
     data, texts, further = OUTCOMES[command.trigger](attempt, command.data)

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from workflow.canonical import Integer
 from workflow.cases import Judgement, NewAttachment, Purchase, Share
 from workflow.money import Money
 from workflow.policy import Category, GroundKind, PolicyVersion
@@ -42,7 +43,7 @@ class AdjustmentOffered(EventData, frozen=True, kw_only=True, omit_defaults=True
 
 class ConsultationScheduled(EventData, frozen=True, kw_only=True, omit_defaults=True):
     starts_at: datetime
-    minutes: int
+    minutes: Integer
     host: str
 
 
@@ -76,7 +77,7 @@ class Reopened(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Opened(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    number: int
+    number: Integer
     mail_tag: str
     category: Category
     received_at: datetime
@@ -158,7 +159,7 @@ class RequestedAtCorrected(EventData, frozen=True, kw_only=True, omit_defaults=T
 
 
 class ParticipantsSet(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    count: int
+    count: Integer
 
 
 class NoteAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,7 +193,7 @@ class AnswerWaived(EventData, frozen=True, kw_only=True, omit_defaults=True):
 class AttachmentAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
     attachment: str
     content_type: str
-    size: int
+    size: Integer
     problem: str | None = None
     message: str | None = None
 
@@ -211,7 +212,7 @@ class AttemptRefused(EventData, frozen=True, kw_only=True, omit_defaults=True):
     code: str
     command: str
     case: str | None = None
-    version: int | None = None
+    version: Integer | None = None
     trigger: Trigger | None = None
     refusals: tuple[str, ...] = ()
 
@@ -222,7 +223,7 @@ class MailSetAside(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
 class CaseRead(EventData, frozen=True, kw_only=True, omit_defaults=True):
     case: str
-    version: int
+    version: Integer
     what: str
 
 
@@ -346,16 +347,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     personal field to its commitment.
     """
 
-    v: int
+    v: Integer
     log: str
     chain: str
-    seq: int
+    seq: Integer
     prev: str
     type: str
     state_before: str | None
     state_after: str | None
     lifecycle: str
-    policy: int
+    policy: Integer
     at: str
     actor: str
     via: str

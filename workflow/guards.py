@@ -87,7 +87,7 @@ Guard = Callable[[GuardContext], Refusal | None]
 
 def ask(guards: Iterable[Guard], ctx: GuardContext) -> tuple[Refusal, ...]:
     """Every reason at once."""
-    return tuple(refusal for guard in guards if (refusal := guard(ctx)) is not None)
+    return tuple([refusal for guard in guards if (refusal := guard(ctx)) is not None])
 
 
 # Conversation and closing.
@@ -464,10 +464,10 @@ def last_settled_refund(case: Case) -> Proposal | None:
     return next((one for one in paid if one is not None and one.status is ProposalStatus.SETTLED), None)
 
 
-def named_proposal(case: Case, data: TriggerData | None) -> Proposal | None:
-    if isinstance(data, RefundData | IssueCompensationData):
-        return case.proposal(data.proposal)
-    return None
+def with_data(ctx: GuardContext, data: TriggerData) -> GuardContext:
+    """The same question about this data, and about the proposal that it names."""
+    proposal = ctx.case.proposal(data.proposal) if isinstance(data, RefundData | IssueCompensationData) else None
+    return GuardContext(case=ctx.case, actor=ctx.actor, now=ctx.now, context=ctx.context, data=data, proposal=proposal)
 
 
 def words(name: str) -> str:

@@ -5,6 +5,7 @@ import re
 import iso4217
 import msgspec
 
+from workflow.canonical import Integer
 from workflow.errors import InvalidMoney
 
 # What every JSON reader holds exactly, and the audit log's limit for integers (RFC 8785).
@@ -23,7 +24,7 @@ MINOR_DIGITS = WITHDRAWN | {
 class Money(msgspec.Struct, frozen=True):
     """Plain data; `parse_money` and `checked` say whether it is money that can be paid."""
 
-    amount_minor: int
+    amount_minor: Integer
     currency: str
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 from msgspec.structs import replace
 
+from workflow.canonical import Integer
 from workflow.cases import Pointer, pointer
 from workflow.commands import Command
 from workflow.errors import BrokenHistory, Forbidden, GuardRefused, Refusal, bad_field
@@ -24,7 +25,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     """`version` is the seq of the last event of the person's chain, `head` its hash."""
 
     id: str
-    version: int
+    version: Integer
     head: str
     roles: tuple[Role, ...]
     name: Pointer

@@ -14,7 +14,7 @@ from workflow.commands import (
     TriggerData,
 )
 from workflow.errors import Refusal
-from workflow.guards import Context, GuardContext, ask, named_proposal, words
+from workflow.guards import Context, GuardContext, ask, with_data, words
 from workflow.lifecycle import BY_SOURCE, TARGETS, TRANSITIONS, Transition, no_edge
 from workflow.roles import Actor, Role, in_order
 from workflow.states import NEEDS_NO_ANSWER, RESOLUTIONS, CaseState, RemedyKind, ResumeReason, Trigger
@@ -52,14 +52,16 @@ class Permission(msgspec.Struct, frozen=True, kw_only=True):
 
 def permissions(case: Case, actor: Actor, now: datetime, context: Context) -> tuple[Permission, ...]:
     """One answer for each trigger, in the order of the lifecycle."""
-    return tuple(permission(trigger, case, actor, now, context) for trigger in Trigger)
+    ctx = GuardContext(case=case, actor=actor, now=now, context=context)
+    return tuple([permission(trigger, ctx) for trigger in TRIGGERS])
 
 
-def permission(trigger: Trigger, case: Case, actor: Actor, now: datetime, context: Context) -> Permission:
-    row = BY_SOURCE.get((case.state, trigger))
+def permission(trigger: Trigger, ctx: GuardContext) -> Permission:
+    """`ctx` has no data: whether some would pass is the question."""
+    row = BY_SOURCE.get((ctx.case.state, trigger))
     if row is None:
-        return no_edge_permission(case.state, trigger, actor.may(ROWS[trigger].roles))
-    refusals = fewest_refusals(row, case, actor, now, context)
+        return no_edge_permission(ctx.case.state, trigger, ctx.actor.may(ROWS[trigger].roles))
+    refusals = fewest_refusals(row, ctx)
     return answer(trigger, refusals) if refusals else ALLOWED[trigger]
 
 
@@ -73,7 +75,8 @@ def answer(trigger: Trigger, refusals: tuple[Refusal, ...]) -> Permission:
     )
 
 
-ALLOWED = {trigger: answer(trigger, ()) for trigger in Trigger}
+TRIGGERS = tuple(Trigger)
+ALLOWED = {trigger: answer(trigger, ()) for trigger in TRIGGERS}
 
 
 @cache
@@ -82,14 +85,12 @@ def no_edge_permission(state: CaseState, trigger: Trigger, may: bool) -> Permiss
     return answer(trigger, refusals)
 
 
-def fewest_refusals(row: Transition, case: Case, actor: Actor, now: datetime, context: Context) -> tuple[Refusal, ...]:
+def fewest_refusals(row: Transition, ctx: GuardContext) -> tuple[Refusal, ...]:
     """The reasons that remain with the most promising data."""
     best: tuple[Refusal, ...] | None = None
-    for data in promising(row.trigger, case):
-        ctx = GuardContext(
-            case=case, actor=actor, now=now, context=context, data=data, proposal=named_proposal(case, data)
-        )
-        refusals = (*refused_role(row, data, actor), *ask(row.guards, ctx))
+    for data in promising(row.trigger, ctx.case):
+        asked = ctx if data is None else with_data(ctx, data)
+        refusals = (*refused_role(row, data, ctx.actor), *ask(row.guards, asked))
         if not refusals:
             return ()
         if best is None or len(refusals) < len(best):

@@ -8,6 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from workflow import timezones
+from workflow.canonical import Integer
 from workflow.errors import FieldError, ImpossibleFacts, InvalidMoney, InvalidPolicy, UnknownTimeZone
 from workflow.money import PLAIN_DECIMAL, Money, checked
 from workflow.roles import APPROVERS, Role
@@ -103,7 +104,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     maximum: Money | None  # absent where there is no purchase
     clauses: tuple[ClauseId, ...]
     reasons: tuple[Reason, ...]
-    policy: int
+    policy: Integer
     needs_approval: bool = False
     remedies: tuple[RemedyKind, ...] = REMEDIES
 
@@ -113,28 +114,28 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     up_to: str | None
     roles: tuple[Role, ...]
-    count: int  # different people
+    count: Integer  # different people
 
 
 class ApprovalRule(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[Role, ...]
-    count: int
+    count: Integer
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of a policy version."""
 
     timezone: str = "UTC"
-    window_days: int = 7
+    window_days: Integer = 7
     grounds: tuple[GroundKind, ...] = tuple(GroundKind)
     tiers: tuple[Tier, ...] = (
         Tier(up_to="500.00", roles=(Role.LEAD, Role.APPROVER), count=1),
         Tier(up_to="5000.00", roles=(Role.APPROVER,), count=1),
         Tier(up_to=None, roles=(Role.APPROVER,), count=2),
     )
-    reopening_days: int = 30
-    first_answer_hours: int = 24
-    next_update_days: int = 7
+    reopening_days: Integer = 30
+    first_answer_hours: Integer = 24
+    next_update_days: Integer = 7
 
 
 class Clause(msgspec.Struct, frozen=True, kw_only=True):
@@ -189,7 +190,7 @@ CLAUSES = (
 
 
 class PolicyVersion(msgspec.Struct, frozen=True, kw_only=True):
-    version: int
+    version: Integer
     effective_from: datetime | None  # since always, if None
     settings: Settings
     clauses: tuple[Clause, ...] = CLAUSES

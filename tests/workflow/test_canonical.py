@@ -1,8 +1,11 @@
 """The bytes of an event are those of RFC 8785, and its hash is a leaf of RFC 6962."""
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
+import msgspec
 import pytest
 import rfc8785
 from hypothesis import given
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.workflow.builders import a_desk
 from workflow.canonical import MAX_INTEGER, canonical, faults_of, leaf_hash
-from workflow.events import Recorded, at_text
+from workflow.events import EVENT_TYPES, Recorded, at_text
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 KEYS = st.from_regex(r"[a-z0-9_]+", fullmatch=True)
@@ -70,3 +73,20 @@ def test_moments_are_written_so_that_texts_sort_as_times_do() -> None:
 
     assert at_text(noon_in_kyiv) == "2026-03-05T10:00:00.000000Z"
     assert at_text(noon_in_kyiv) < at_text(noon_in_kyiv + timedelta(microseconds=1))
+
+
+def test_whatever_an_event_holds_besides_texts_is_kept_exactly_by_every_reader_of_json() -> None:
+    def held(part: Any) -> Iterator[Any]:
+        yield part
+        for name in ("fields", "types", "item_types"):
+            for one in getattr(part, name, ()):
+                yield from held(getattr(one, "type", one))
+        for name in ("item_type", "key_type", "value_type"):
+            if (one := getattr(part, name, None)) is not None:
+                yield from held(one)
+
+    for data in EVENT_TYPES.values():
+        for kind in held(msgspec.inspect.type_info(data)):
+            assert not isinstance(kind, msgspec.inspect.FloatType | msgspec.inspect.AnyType)
+            if isinstance(kind, msgspec.inspect.IntType):
+                assert (kind.ge, kind.le) == (-MAX_INTEGER, MAX_INTEGER)

@@ -1,6 +1,8 @@
 """Why not: for every trigger, in every state, for every actor, whether it is allowed and every reason if not."""
 
+from datetime import datetime
 from itertools import combinations
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -32,14 +34,19 @@ from workflow import commands as c
 from workflow.cases import Case
 from workflow.deciding import decide
 from workflow.errors import Refused
+from workflow.guards import GuardContext
 from workflow.permissions import Permission, permission, permissions
 from workflow.policy import Settings
 from workflow.roles import Actor, Role
 from workflow.states import CaseState, Resolution, ResumeReason, Trigger
 
 
+def a_question(case: Case, actor: Actor, at: datetime = NOON, **known: Any) -> GuardContext:
+    return GuardContext(case=case, actor=actor, now=at, context=a_context(**known))
+
+
 def asked(case: Case, actor: Actor, trigger: Trigger) -> Permission:
-    return permission(trigger, case, actor, NOON, a_context())
+    return permission(trigger, a_question(case, actor))
 
 
 def codes(answer: Permission) -> list[str]:
@@ -183,7 +190,7 @@ def test_facts_that_cannot_be_true_are_a_reason_and_not_an_accident() -> None:
     desk.do(ANA, restates(a_purchase(), deliverables_provided_at=NOON.replace(year=9999, month=12, day=31)))
     desk.do(ANA, CHECK)
 
-    answer = permission(Trigger.REFUND, desk.case, CLEO, NOON, a_context(policies=desk.policies))
+    answer = permission(Trigger.REFUND, a_question(desk.case, CLEO, policies=desk.policies))
 
     assert "facts_are_possible" in codes(answer)
 
@@ -194,7 +201,7 @@ def test_the_time_to_reopen_is_over_after_thirty_days() -> None:
     desk.do(ANA, a_letter())
     desk.do(ANA, closing(Resolution.WITHDRAWN))
 
-    on_time, late = (permission(Trigger.REOPEN, desk.case, ANA, NOON + days * DAY, a_context()) for days in (30, 31))
+    on_time, late = (permission(Trigger.REOPEN, a_question(desk.case, ANA, at=NOON + days * DAY)) for days in (30, 31))
 
     assert on_time.allowed
     assert codes(late) == ["within_reopening_days"]
