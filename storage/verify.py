@@ -25,7 +25,7 @@ from storage.submissions import Row
 from workflow.canonical import ZEROS, canonical
 from workflow.cases import Case, Purchase, booked_slot, case_number_text
 from workflow.events import PurchaseChanged, at_text
-from workflow.people import Person
+from workflow.people import Person, token_seal
 
 LISTED_FAULTS = 21
 COMPARED_TOGETHER = 200  # cases whose chains have been followed, and whose rows are then read
@@ -241,16 +241,20 @@ class Verification:
             for (source, trigger), step in steps.items()
         ]
         people = [(one.id, one.version, canonical(one).decode()) for one in self.people]
-        tokens = [(token.id, one.id) for one in self.people for token in one.tokens]
+        tokens = [(token.id, one.id, token.seal) for one in self.people for token in one.tokens]
         self.counts["people"] = len(people)
         for name, columns, query, wanted in (
             ("the desk", ("log", "timezone"), "SELECT log, timezone FROM desk", desk),
             ("the policy version", ("version", "body"), "SELECT version, body FROM policies", policies),
             ("the step", ("name", "target"), STEPS, steps),
             ("the person", ("id", "version", "body"), "SELECT id, version, body FROM people", people),
-            ("the token", ("id", "person_id"), "SELECT id, person_id FROM tokens", tokens),
         ):
             self.compare_all(name, columns, await self.reading.rows(query), wanted)
+        stored = [
+            (token, person, token_seal(digest))
+            for token, person, digest in await self.reading.rows("SELECT id, person_id, hash FROM tokens")
+        ]
+        self.compare_all("the token", ("id", "person_id", "hash"), stored, tokens)
 
     async def relations(self) -> None:
         for sentence, query in NAMES.items():

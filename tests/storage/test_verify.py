@@ -484,7 +484,11 @@ THE_LOG = [
         Draft(data=OPENED, state_after=CaseState.CLOSED),
     ),
     appending(
-        "a token in a case", "case:B", 6, "token_created is no event of a case", Draft(data=e.TokenCreated(token="t"))
+        "a token in a case",
+        "case:B",
+        6,
+        "token_created is no event of a case",
+        Draft(data=e.TokenCreated(token="t", seal="s")),
     ),
     appending(
         "a note about a person", "desk:person:ana", 5, "note_added is no event of a person", Draft(data=e.NoteAdded())
@@ -606,7 +610,9 @@ THE_ROWS = [
         ("body", "replace(body, '500.00', '900.00')", "body.settings"),
     ),
     *drifting("lifecycle_edges", "target = 'refunded'", "/refund", ("target", "'closed'", "target")),
-    *drifting("tokens", "id = 't-ana'", "the token t-ana", ("person_id", "'adam'", "person_id")),
+    *drifting(
+        "tokens", "id = 't-ana'", "the token t-ana", ("person_id", "'adam'", "person_id"), ("hash", "'stolen'", "hash")
+    ),
     *drifting("desk", "id = 1", "", ("timezone", "'Europe/Kyiv'", "timezone")),
     *(
         running(f"{table}: {words}", None, words, f"DELETE FROM {table} WHERE {where}")
