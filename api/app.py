@@ -52,7 +52,9 @@ def create_app(settings: Settings, desk: Desk | None = None) -> "CaseworkApp":
         finally:
             await desk.close()
 
-    app = CaseworkApp(title="Casework", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = CaseworkApp(
+        title="Casework", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.state.desk = desk
     app.add_exception_handler(HTTPException, unknown_route)
     for router in ROUTERS:

@@ -132,22 +132,22 @@ KEY = Header(
 )
 
 
-def documented_call(_: Annotated[Any, BEARER] = None) -> Call:
-    raise NotImplementedError
+def documented_call(_: Annotated[Any, BEARER] = None) -> None:
+    """For reading, and for writing what may be written again."""
 
 
-def documented_write(_: Annotated[Any, BEARER] = None, __: Annotated[str | None, KEY] = None) -> Call:
-    raise NotImplementedError
+def documented_write(_: Annotated[Any, BEARER] = None, __: Annotated[str | None, KEY] = None) -> None:
+    """For making something."""
 
 
-def documented_replacement(__: Annotated[str, SEEN], _: Annotated[Any, BEARER] = None) -> Call:
-    raise NotImplementedError
+def documented_replacement(__: Annotated[str, SEEN], _: Annotated[Any, BEARER] = None) -> None:
+    """For replacing a fact of a case that the caller has seen."""
 
 
 def documented_change(
     __: Annotated[str, SEEN], _: Annotated[Any, BEARER] = None, ___: Annotated[str | None, KEY] = None
-) -> Call:
-    raise NotImplementedError
+) -> None:
+    """For moving a case that the caller has seen."""
 
 
 ReadCall = Annotated[Call, Depends(documented_call)]

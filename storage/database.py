@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from storage import schema
 from storage.postgres_writer import PostgresWriter
-from storage.sqlite import connect, driver
+from storage.sqlite import connect, driver, is_statement_wrong
 from storage.sqlite_writer import SqliteWriter
 from storage.submissions import Unavailable
 from storage.writer import Clock, Writer
@@ -46,8 +46,8 @@ def asking() -> Iterator[None]:
 
 
 def is_out_of_reach(failure: DBAPIError) -> bool:
-    """Whether the database is at fault rather than the statement, which SQLite calls operational as well."""
-    if getattr(failure.orig, "sqlite_errorname", None) == "SQLITE_ERROR":
+    """Whether the database is at fault rather than the statement."""
+    if is_statement_wrong(failure.orig):
         return False
     never_asked = failure.connection_invalidated or failure.statement is None
     return never_asked or isinstance(failure, OperationalError)

@@ -1,9 +1,10 @@
 """The desk's own beginnings: its name, its zone, the lifecycle and the first policy, as the first events of the log."""
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from storage.sealing import EVENT_COLUMNS, Circumstances, Sealed, seal
 from workflow.canonical import canonical
@@ -16,6 +17,7 @@ from workflow.roles import system_actor
 from workflow.timezones import zone
 
 OPERATOR = system_actor("operator")
+MICROSECOND = timedelta(microseconds=1)
 
 
 class TimezoneChanged(CaseworkError):
@@ -50,6 +52,9 @@ def create_or_update(connection: Connection, timezone: str, now: datetime) -> No
     if desk is not None and desk.timezone != timezone:
         raise TimezoneChanged(desk.timezone, timezone)
     log = desk.log if desk else str(uuid.uuid4())
+    if desk is not None:  # whatever the clock says, what is told now comes after what was told before
+        last = select_last(connection, SETTINGS_CHAIN)
+        now = max(now, datetime.fromisoformat(last.at) + MICROSECOND) if last else now
     circumstances = Circumstances(log=log, policy=1, at=now, actor=OPERATOR.key, via="cli", request=str(uuid.uuid4()))
     if desk is None:
         connection.execute(
@@ -78,10 +83,14 @@ def create_or_update(connection: Connection, timezone: str, now: datetime) -> No
         append(connection, circumstances, SETTINGS_CHAIN, Draft(data=adopted))
 
 
-def append(connection: Connection, circumstances: Circumstances, chain: str, draft: Draft) -> Sealed:
-    last = connection.execute(
-        text("SELECT seq, hash FROM events WHERE chain = :chain ORDER BY seq DESC LIMIT 1"), {"chain": chain}
+def select_last(connection: Connection, chain: str) -> Row[*tuple[Any, ...]] | None:
+    return connection.execute(
+        text("SELECT seq, hash, at FROM events WHERE chain = :chain ORDER BY seq DESC LIMIT 1"), {"chain": chain}
     ).first()
+
+
+def append(connection: Connection, circumstances: Circumstances, chain: str, draft: Draft) -> Sealed:
+    last = select_last(connection, chain)
     sealed = (
         seal(draft, circumstances, chain, last.seq + 1, last.hash, "")
         if last

@@ -15,6 +15,7 @@ from workflow.errors import CaseworkError
 log = structlog.get_logger()
 
 MAX_BATCH = 64
+MAX_WAITING = 10_000  # some seconds' work; whoever comes later had better come again
 
 # How long a repeated request gets its first answer, and how often what is older is forgotten.
 KEY_LIFETIME = timedelta(days=7)
@@ -27,6 +28,10 @@ class KeyInFlight(CaseworkError):
 
 class LedgerClosed(Unavailable):
     """The service is shutting down and takes no more commands."""
+
+
+class LedgerBusy(Unavailable):
+    """More commands are waiting than would be answered in good time."""
 
 
 Waiting = tuple[Submission, "asyncio.Future[Receipt | Repeat]"]
@@ -64,6 +69,8 @@ class Ledger:
         """
         if self.closing:
             raise LedgerClosed
+        if len(self.waiting) >= MAX_WAITING:
+            raise LedgerBusy
         key = submission.key.hash if submission.key else None
         if key is not None and key in self.keys_in_flight:
             raise KeyInFlight

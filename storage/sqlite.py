@@ -10,7 +10,7 @@ try:
 except ImportError:  # no wheel for this machine
     import sqlite3 as driver
 
-__all__ = ["JOURNAL_MODE", "WAL_IS_SAFE", "connect", "driver"]
+__all__ = ["JOURNAL_MODE", "WAL_IS_SAFE", "connect", "driver", "is_statement_wrong"]
 
 # Earlier libraries can corrupt a WAL database that several connections use.
 WAL_IS_SAFE = driver.sqlite_version_info >= (3, 51, 3)
@@ -37,3 +37,8 @@ def connect(path: Path | str, *, busy_timeout_ms: int = 5000) -> Any:
     ):
         connection.execute(f"PRAGMA {pragma}").close()
     return connection
+
+
+def is_statement_wrong(failure: object) -> bool:
+    """Whether a statement of ours is at fault rather than the database, both of which SQLite calls operational."""
+    return getattr(failure, "sqlite_errorname", None) == "SQLITE_ERROR"

@@ -23,7 +23,7 @@ from storage.batch import (
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
 from storage.sealing import EVENT_COLUMNS
-from storage.sqlite import connect, driver
+from storage.sqlite import connect, driver, is_statement_wrong
 from storage.submissions import OutOfReach, Row, Submission, Unavailable
 from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
@@ -118,7 +118,7 @@ class SqliteWriter:
             await self.make_durable()
         except BaseException as failure:
             self.abandon()
-            if isinstance(failure, driver.OperationalError):
+            if isinstance(failure, driver.OperationalError) and not is_statement_wrong(failure):
                 raise Unavailable(str(failure)) from failure
             raise
         self.remember(batch)

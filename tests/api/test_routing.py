@@ -361,6 +361,12 @@ async def test_a_method_that_is_not_there_is_told_which_are(service: Service) ->
         assert response.headers["allow"] == allowed
 
 
+@on_one_database
+async def test_a_path_with_a_slash_too_many_is_none_of_ours(service: Service) -> None:
+    for path in ("/v1/cases/", "/healthz/", "/v1/policy/"):
+        refused(await service.ana.get(path), 404, "not_found")
+
+
 # What is sent.
 
 

@@ -1,14 +1,15 @@
 """The ledger under attack: commands that fail beside others, several ledgers on one database, callers that go away."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 
 import pytest
 from msgspec.structs import replace
 
-from storage import cases, people
+from storage import cases, desk, ledger, people
 from storage.batch import Repeat
-from storage.ledger import KeyInFlight, LedgerClosed
+from storage.ledger import KeyInFlight, LedgerBusy, LedgerClosed
 from storage.sealing import UnfitBody
 from storage.submissions import KeyReused, Receipt, Unauthorized
 from tests.databases import RawSql
@@ -35,9 +36,11 @@ from tests.workflow.builders import (
     verifies,
 )
 from workflow import commands as c
+from workflow.canonical import canonical
 from workflow.cases import Case, Proposal
 from workflow.desk import AddPolicy
 from workflow.errors import Forbidden, GuardRefused, NoSuchTransition, StaleVersion
+from workflow.lifecycle import LOGGED_TABLE
 from workflow.people import AddPerson, CreateToken, DisablePerson, RevokeToken, SetRoles
 from workflow.policy import GroundKind, Settings, Tier
 from workflow.roles import Role
@@ -224,6 +227,18 @@ async def test_a_caller_who_goes_away_takes_only_the_answer_along(office: Office
     assert isinstance(answers[2], KeyInFlight)
     assert await office.submit(ANA, NOTE, key=a_key()) == Repeat(chain="case:A", seq=3, version=3)
     assert await office.faults() == []
+
+
+async def test_who_comes_when_too_many_wait_is_sent_away_at_once_and_everybody_else_is_answered(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MAX_WAITING", 100)
+    await office.open()
+
+    answers = await together(*(office.do(ANA, NOTE) for _ in range(150)))
+
+    assert sum(isinstance(one, LedgerBusy) for one in answers) == 50
+    assert (await office.case()).version == 102
 
 
 async def test_a_closing_ledger_carries_out_what_it_has_accepted_and_nothing_more(office: Office) -> None:
@@ -498,4 +513,16 @@ async def test_a_slot_that_another_ledger_frees_can_be_booked(office: Office, ot
     await office.do(ANA, firing(Trigger.RESUME, reason_code=ResumeReason.NO_SHOW), "A")
 
     assert (await other.do(ANA, booking, "B")).state is CaseState.CONSULTATION_SCHEDULED
+    assert await office.faults() == []
+
+
+async def test_a_new_lifecycle_comes_after_what_was_logged_before_whatever_the_clock_says(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = LOGGED_TABLE[1:]
+    monkeypatch.setattr(desk, "LOGGED_TABLE", table)
+    monkeypatch.setattr(desk, "LIFECYCLE", hashlib.sha256(canonical(table)).hexdigest())
+
+    await office.database.run(lambda connection: desk.ensure_desk(connection, "UTC", NOON - DAY))
+
     assert await office.faults() == []

@@ -169,3 +169,12 @@ async def test_a_full_disk_loses_nothing_and_more_room_is_used_at_once(database_
         disk.grow(writer)
         assert (await office.do(ANA, LARGE_NOTE)).version == 3 + noted
         assert await office.faults() == []
+
+
+async def test_a_statement_of_ours_that_is_wrong_is_a_bug_and_no_outage(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "INSERT_EVENT", sqlite_writer.INSERT_EVENT.replace("events", "evnts"))
+
+    with pytest.raises(sqlite.driver.OperationalError, match="no such table"):
+        await office.do(ANA, NOTE)
