@@ -1,10 +1,13 @@
-"""A load generator: keep-alive connections that each send a request as soon as the last one is answered."""
+"""A load generator: keep-alive connections that each send a request when the last one is answered, or at a pace."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterator
 
 import msgspec
+
+TAKING_SECONDS = 0.1
 
 Request = bytes
 # Makes a connection's next request, given the answer to its last (status and whole head); None ends it.
@@ -29,11 +32,14 @@ class Round(msgspec.Struct):
 
 
 class Connection(asyncio.Protocol):
-    """Sends the script's requests one after the other; answers are whole when `content-length` bytes have come."""
+    """Sends the script's requests one after the other; answers are whole when `content-length` bytes have come.
 
-    def __init__(self, script: "Conversation", ends_at: float) -> None:
+    With a `pace`, a request is due so many seconds after the one before it, and late from then on: what waits for a
+    slow answer is counted as slow too.
+    """
+
+    def __init__(self, script: "Conversation") -> None:
         self.script = script
-        self.ends_at = ends_at
         self.buffer = b""
         self.latencies: list[float] = []
         self.failures = 0
@@ -42,7 +48,19 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: asyncio.Transport = transport  # type: ignore[assignment]
-        self.send()
+
+    def begin(self, ends_at: float, pace: float) -> None:
+        self.ends_at = ends_at
+        self.pace = pace
+        self.due_at = time.perf_counter() + random.random() * pace
+        self.send_when_due()
+
+    def send_when_due(self) -> None:
+        wait = self.due_at - time.perf_counter() if self.pace else 0.0
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self.send)
+        else:
+            self.send()
 
     def send(self) -> None:
         request = self.script.next_request() if time.perf_counter() < self.ends_at else None
@@ -51,7 +69,8 @@ class Connection(asyncio.Protocol):
             if not self.done.done():
                 self.done.set_result(None)
             return
-        self.sent_at = time.perf_counter()
+        self.sent_at = self.due_at if self.pace else time.perf_counter()
+        self.due_at += self.pace
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -70,7 +89,7 @@ class Connection(asyncio.Protocol):
             self.failures += 1
         self.script.answered(status, head)
         self.buffer = b""
-        self.send()
+        self.send_when_due()
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self.done.done():
@@ -97,14 +116,16 @@ class Repeat(Conversation):
         return self.request
 
 
-async def run_round(port: int, conversations: list[Conversation], seconds: float) -> Round:
+async def run_round(port: int, conversations: list[Conversation], seconds: float, pace: float = 0.0) -> Round:
+    """All begin together, once the service has taken their connections."""
     loop = asyncio.get_running_loop()
+    connections = [Connection(conversation) for conversation in conversations]
+    for connection in connections:
+        await loop.create_connection(lambda c=connection: c, "127.0.0.1", port)  # type: ignore[misc]
+    await asyncio.sleep(TAKING_SECONDS)
     began = time.perf_counter()
-    ends_at = began + seconds
-    connections = []
-    for conversation in conversations:
-        _, connection = await loop.create_connection(lambda c=conversation: Connection(c, ends_at), "127.0.0.1", port)  # type: ignore[misc]
-        connections.append(connection)
+    for connection in connections:
+        connection.begin(began + seconds, pace)
     await asyncio.wait([connection.done for connection in connections])
     took = time.perf_counter() - began
     latencies = [one for connection in connections for one in connection.latencies]

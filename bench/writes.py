@@ -4,9 +4,12 @@ import asyncio
 import itertools
 import os
 import statistics
+import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -75,12 +78,17 @@ class Mover(Conversation):
 
 
 class Figures(msgspec.Struct):
-    """Medians over the rounds: rates per second, and the slowest hundredth of the transitions in milliseconds."""
+    """Medians over the rounds: rates per second, and in milliseconds what the slowest hundredth takes at least.
+
+    `p99_ms` and `noop_p99_ms` are of clients that never pause; `half_p99_ms` of as many at half that rate.
+    """
 
     database: str
     clients: int
     transitions: float
     p99_ms: float
+    half_p99_ms: float
+    noop_p99_ms: float
     noop: float
     noop_own: float
     tutorial: float
@@ -90,10 +98,10 @@ class Figures(msgspec.Struct):
 
 async def measure(url: str, tutorial_url: str, *, clients: int, rounds: int = 3, seconds: float = 3.0) -> Figures:
     desk, token = await prepared(url)
-    expected = int(7000 * seconds * (rounds + 1) / len(STEPS)) + clients
+    expected = int(9000 * seconds * (rounds + 1) / len(STEPS)) + clients
     cases = iter([entry.case.id for entry in await open_cases(desk, expected)])
     await desk.close()
-    results: dict[str, list[Round]] = {"transitions": [], "noop": [], "noop_own": [], "tutorial": []}
+    results: dict[str, list[Round]] = {"transitions": [], "noop": [], "noop_own": [], "tutorial": [], "half": []}
     async with compared(url, tutorial_url) as port:
         tutorial_cases = iter([await tutorial_case(port) for _ in range(150 * (rounds + 1))])
         for number in range(rounds + 1):
@@ -113,16 +121,25 @@ async def measure(url: str, tutorial_url: str, *, clients: int, rounds: int = 3,
                     raise RuntimeError(f"{result.failures} of {result.requests} requests of {name} failed")
                 if number:  # the first round warms up
                     results[name].append(result)
+            pace = clients / (results["transitions"][-1].rate / 2) if number else 0.1
+            paced = await run_round(port, [Mover(movers) for _ in range(clients)], seconds, pace)
+            if number:
+                results["half"].append(paced)
 
     def rate(name: str) -> float:
         return statistics.median(one.rate for one in results[name]) if results[name] else 0.0
+
+    def p99_ms(name: str) -> float:
+        return statistics.median(one.percentile(0.99) for one in results[name]) * 1000
 
     ratios = [t.rate / n.rate for t, n in zip(results["transitions"], results["noop"], strict=True)]
     return Figures(
         database=url.partition(":")[0],
         clients=clients,
         transitions=rate("transitions"),
-        p99_ms=statistics.median(one.percentile(0.99) for one in results["transitions"]) * 1000,
+        p99_ms=p99_ms("transitions"),
+        half_p99_ms=p99_ms("half"),
+        noop_p99_ms=p99_ms("noop"),
         noop=rate("noop"),
         noop_own=rate("noop_own"),
         tutorial=rate("tutorial"),
@@ -137,10 +154,27 @@ async def tutorial_case(port: int) -> str:
     return str(msgspec.json.decode(answer.read())["id"])
 
 
-async def measure_workers(new: Callable[[], str], rounds: int, seconds: float) -> tuple[float, float, float]:
-    """Two processes on PostgreSQL against one, in turns: the ratio, and both rates."""
+class Workers(msgspec.Struct):
+    """Rates of one process and of two, their ratio, and the CPU of a transition in microseconds, by who uses it."""
+
+    one: float
+    two: float
+    ratio: float
+    service_us: float
+    database_us: float
+    client_us: float
+
+    @property
+    def at_most(self) -> float:
+        """The ratio if all that a transition takes were spread evenly over the machine's cores."""
+        return (os.cpu_count() or 1) * self.service_us / (self.service_us + self.database_us + self.client_us)
+
+
+async def measure_workers(new: Callable[[], str], rounds: int, seconds: float) -> Workers:
+    """Two processes on PostgreSQL against one, in turns."""
     desk_urls = {1: new(), 2: new()}
     rates: dict[int, list[float]] = {1: [], 2: []}
+    used: list[tuple[float, ...]] = []
     prepared_desks = {}
     for workers, url in desk_urls.items():
         desk, token = await prepared(url)
@@ -152,10 +186,34 @@ async def measure_workers(new: Callable[[], str], rounds: int, seconds: float) -
             for workers, port in ((1, one), (2, two)):
                 token, cases, count = prepared_desks[workers]
                 movers = Movers(list(itertools.islice(cases, count // (rounds + 1))), token)
+                before = cpu_seconds()
                 result = await run_round(port, [Mover(movers) for _ in range(64)], seconds)
                 if result.failures:
                     raise RuntimeError(f"{result.failures} of {result.requests} requests failed")
                 if number:
                     rates[workers].append(result.rate)
-    ratio = statistics.median(b / a for a, b in zip(rates[1], rates[2], strict=True))
-    return ratio, statistics.median(rates[1]), statistics.median(rates[2])
+                if number and workers == 1:
+                    service, database, client = (b - a for a, b in zip(before, cpu_seconds(), strict=True))
+                    used.append((service, database, client, result.requests))
+    return Workers(
+        one=statistics.median(rates[1]),
+        two=statistics.median(rates[2]),
+        ratio=statistics.median(b / a for a, b in zip(rates[1], rates[2], strict=True)),
+        service_us=sum(one[0] for one in used) / sum(one[3] for one in used) * 1e6,
+        database_us=sum(one[1] for one in used) / sum(one[3] for one in used) * 1e6,
+        client_us=sum(one[2] for one in used) / sum(one[3] for one in used) * 1e6,
+    )
+
+
+def cpu_seconds() -> tuple[float, float, float]:
+    """Used so far by the services that listen, by PostgreSQL, and by this process. Linux only."""
+    service = database = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            name, _, rest = (process / "stat").read_text().rpartition(") ")
+            seconds = sum(map(int, rest.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+            if "(postgres" in name:
+                database += seconds
+            elif b"bench.apps:app" in (process / "cmdline").read_bytes():
+                service += seconds
+    return service, database, time.process_time()
