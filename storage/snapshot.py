@@ -15,7 +15,7 @@ from storage.database import Database, PostgresDatabase, SqliteDatabase
 from storage.sqlite import connect, driver
 from storage.submissions import Row
 
-PAGE_ROWS = 256  # what is made of them stays in the processor's cache
+PAGE_ROWS = 96  # what is made of them stays in the processor's cache
 
 
 # What reading raises where a file or a page of it is damaged.
