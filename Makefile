@@ -33,7 +33,7 @@ bench: .venv/dev.stamp ## Print the benchmarks
 	@$(bin)/python -m bench $(ARGS)
 
 soak: .venv/dev.stamp ## Race the service and kill it under load, two hundred times on each database
-	@TEST_KILLS=200 $(bin)/python -m pytest --timeout 7200 tests/end_to_end/test_crashes.py tests/end_to_end/test_races.py $(ARGS)
+	@TEST_KILLS=200 $(bin)/python -m pytest --timeout 7200 --capture no tests/end_to_end/test_crashes.py tests/end_to_end/test_races.py $(ARGS)
 
 pins: ## Pin what pyproject.toml asks for (needs uv); newer releases too: make pins ARGS=--upgrade
 	@command -v uv >/dev/null || { echo 'make pins needs uv: https://docs.astral.sh/uv/' >&2; exit 1; }

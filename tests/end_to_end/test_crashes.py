@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ async def test_whenever_it_is_killed_nothing_is_lost_and_nothing_is_there_by_hal
 
     assert await found_wrong(url, load) == []
     assert load.repeated > 0
+    sys.stdout.write(f"{backend}: {KILLS} kills, {len(load.done)} writes acknowledged, {load.repeated} asked again\n")
 
 
 async def test_a_service_that_acknowledges_before_it_commits_is_found_out(url: str) -> None:
