@@ -164,11 +164,6 @@ class Workers(msgspec.Struct):
     database_us: float
     client_us: float
 
-    @property
-    def at_most(self) -> float:
-        """The ratio if all that a transition takes were spread evenly over the machine's cores."""
-        return (os.cpu_count() or 1) * self.service_us / (self.service_us + self.database_us + self.client_us)
-
 
 async def measure_workers(new: Callable[[], str], rounds: int, seconds: float) -> Workers:
     """Two processes on PostgreSQL against one, in turns."""

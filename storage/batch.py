@@ -495,10 +495,7 @@ def case_row(case: Case) -> Row:
         case.id,
         case.number,
         case.mail_tag,
-        case.category.value,
-        case.assignee,
-        at_text(case.received_at),
-        case.purchase.reference if case.purchase else None,
+        *filed_under(case),
         case.version,
         case.head,
         case.state.value,
@@ -509,15 +506,10 @@ def case_row(case: Case) -> Row:
     )
 
 
-def is_filed_alike(one: Case, other: Case) -> bool:
-    """Whether their FILED_COLUMNS are equal."""
-    references = (case.purchase.reference if case.purchase else None for case in (one, other))
-    return (
-        one.category is other.category
-        and one.assignee == other.assignee
-        and one.received_at == other.received_at
-        and next(references) == next(references)
-    )
+def filed_under(case: Case) -> Row:
+    """FILED_COLUMNS."""
+    reference = case.purchase.reference if case.purchase else None
+    return (case.category.value, case.assignee, at_text(case.received_at), reference)
 
 
 def case_id_of(chain: str) -> str:

@@ -186,9 +186,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     overdue: bool | None = None
     waiting: bool | None = None
     q: str | None = None
-    beginnings: bool = (
-        False  # whether the words of `q` also match as beginnings, which costs as much as they are common
-    )
+    # Whether the words of `q` also match as beginnings, which costs as much as they are common.
+    beginnings: bool = False
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from msgspec.structs import astuple
 
 from storage.events import DECODERS, UNFIT, clean, next_event
 from storage.submissions import Row
-from workflow.canonical import ZEROS, canonical, leaf_hash
+from workflow.canonical import ZEROS, canonical, canonical_together, leaf_hash
 from workflow.desk import POLICY_CHAIN, SETTINGS_CHAIN
 from workflow.errors import BrokenHistory
 from workflow.events import (
@@ -159,16 +159,16 @@ class Walk:
         kinds = columns[COLUMNS.index("type")]
         try:
             events = [DECODERS[kind].decode(body) for kind, body in zip(kinds, bodies, strict=True)]
-            again = tuple(map(canonical, events))
+            again = canonical_together(events)
         except (KeyError, *UNFIT):
             return None
         fields = dict(zip(Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True))
         if (
-            again == bodies
+            again == (together := b"".join(bodies))  # an object ends where it ends: none can borrow from the next
             and tuple(map(leaf_hash, bodies)) == hashes
             and all(linked)
             and [fields[name] for name in COLUMNS] == columns
-            and clean(bodies, fields)
+            and clean(bodies, together, fields)
             and self.chain.leads_to(hashes, fields)
             and self.known.allows(events, fields)
         ):

@@ -17,7 +17,7 @@ from storage.batch import (
     MOVING_COLUMNS,
     Batch,
     Loaded,
-    is_filed_alike,
+    filed_under,
     needs_of,
 )
 from storage.cache import Cache
@@ -56,6 +56,8 @@ INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
 INSERT_POLICY = insert("policies", ("version", "body"))
 INSERT_CASE = insert("cases", CASE_COLUMNS)
 # SQLite writes the index of every column that is named, whether its value is another or not.
+FILED = slice(-len(FILED_COLUMNS) - len(MOVING_COLUMNS), -len(MOVING_COLUMNS))
+MOVING = slice(-len(MOVING_COLUMNS), None)
 MOVE_CASE = update_case(MOVING_COLUMNS)
 FILE_CASE = update_case((*FILED_COLUMNS, *MOVING_COLUMNS))
 UPSERT_PERSON = insert(
@@ -311,10 +313,10 @@ class SqliteWriter:
             case_id = row[0]
             if replaces == 0:
                 opened.append(row)
-            elif is_filed_alike(batch.loaded.entries[case_id].case, batch.changed[case_id].case):
-                moved.append((*row[-len(MOVING_COLUMNS) :], case_id, replaces))
+            elif row[FILED] == filed_under(batch.loaded.entries[case_id].case):
+                moved.append((*row[MOVING], case_id, replaces))
             else:
-                filed.append((*row[CASE_COLUMNS.index(FILED_COLUMNS[0]) :], case_id, replaces))
+                filed.append((*row[FILED], *row[MOVING], case_id, replaces))
         if opened:
             self.connection.executemany(INSERT_CASE, opened)
         for statement, rows in ((MOVE_CASE, moved), (FILE_CASE, filed)):

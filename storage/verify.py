@@ -25,7 +25,7 @@ from storage.submissions import Row
 from workflow.canonical import ZEROS, canonical
 from workflow.cases import Case, Purchase, booked_slot, case_number_text
 from workflow.events import PurchaseChanged, at_text
-from workflow.people import Person, token_seal
+from workflow.people import Person, token_commitment
 
 LISTED_FAULTS = 21
 COMPARED_TOGETHER = 200  # cases whose chains have been followed, and whose rows are then read
@@ -174,19 +174,16 @@ class Verification:
             "purchases", PURCHASE_COLUMNS, [case.purchase.reference for case in cases if case.purchase]
         )
         for case in cases:
-            name, place = f"{case_number_text(case.number)} at version {case.version}", (case.chain, case.version)
             try:
                 wanted = case_row(case)
             except (OverflowError, TypeError, ValueError) as misfit:
-                self.fault(f"{name} cannot be: {misfit}", *place)
+                self.fault(f"{name_at(case)} cannot be: {misfit}", case.chain, case.version)
                 continue
-            self.compare(name, CASE_COLUMNS, stored.get(case.id), wanted, place)
-            self.compare(
-                f"the consultation of {name}", BOOKING_COLUMNS, bookings.get(case.id), booking_row(case), place
-            )
+            self.compare_of(case, "", CASE_COLUMNS, stored.get(case.id), wanted)
+            self.compare_of(case, "the consultation of ", BOOKING_COLUMNS, bookings.get(case.id), booking_row(case))
             if case.purchase is not None:
                 row = linked.get(case.purchase.reference)
-                self.compare(f"the purchase of {name}", PURCHASE_COLUMNS, row, purchase_row(case.purchase), place)
+                self.compare_of(case, "the purchase of ", PURCHASE_COLUMNS, row, purchase_row(case.purchase))
 
     async def stored(self, table: str, columns: Sequence[str], keys: Sequence[str]) -> dict[str, Row]:
         query = f"SELECT {', '.join(columns)} FROM {table} WHERE {columns[0]}"  # noqa: S608 - names, no input
@@ -241,7 +238,7 @@ class Verification:
             for (source, trigger), step in steps.items()
         ]
         people = [(one.id, one.version, canonical(one).decode()) for one in self.people]
-        tokens = [(token.id, one.id, token.seal) for one in self.people for token in one.tokens]
+        tokens = [(token.id, one.id, token.commitment) for one in self.people for token in one.tokens]
         self.counts["people"] = len(people)
         for name, columns, query, wanted in (
             ("the desk", ("log", "timezone"), "SELECT log, timezone FROM desk", desk),
@@ -251,7 +248,7 @@ class Verification:
         ):
             self.compare_all(name, columns, await self.reading.rows(query), wanted)
         stored = [
-            (token, person, token_seal(digest))
+            (token, person, token_commitment(digest))
             for token, person, digest in await self.reading.rows("SELECT id, person_id, hash FROM tokens")
         ]
         self.compare_all("the token", ("id", "person_id", "hash"), stored, tokens)
@@ -280,6 +277,10 @@ class Verification:
         for key in stored | logged:
             self.compare(f"{name} {key}", columns, stored.get(key), logged.get(key))
 
+    def compare_of(self, case: Case, what: str, columns: Sequence[str], found: Row | None, wanted: Row | None) -> None:
+        if found != wanted:
+            self.compare(what + name_at(case), columns, found, wanted, (case.chain, case.version))
+
     def compare(
         self,
         name: str,
@@ -296,6 +297,10 @@ class Verification:
             self.fault(f"{name}: there is a row, and nothing in the log", *place)
         else:
             self.fault(f"{name}: the row is not what the log says in {differing(columns, found, wanted)}", *place)
+
+
+def name_at(case: Case) -> str:
+    return f"{case_number_text(case.number)} at version {case.version}"
 
 
 def differing(columns: Sequence[str], found: Row, wanted: Row) -> str:

@@ -1,6 +1,7 @@
 """The one encoding of an event: canonical JSON (RFC 8785 without floats), and the hash that names it."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -13,6 +14,7 @@ Integer = Annotated[int, msgspec.Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
 """One that every reader of JSON keeps exactly; what an event holds is declared as such."""
 
 _encoder = msgspec.json.Encoder(order="sorted", decimal_format="string")
+_leaf = hashlib.sha256(b"\x00")
 
 
 def canonical(value: object) -> bytes:
@@ -20,9 +22,19 @@ def canonical(value: object) -> bytes:
     return _encoder.encode(value)
 
 
+def canonical_together(values: Iterable[object]) -> bytearray:
+    """The canonical bytes of each, one after the other."""
+    together = bytearray()
+    for value in values:
+        _encoder.encode_into(value, together, -1)
+    return together
+
+
 def leaf_hash(body: bytes) -> str:
     """SHA-256 of 0x00 and the body: the chain's link, the RFC 6962 leaf and the caller's receipt in one."""
-    return hashlib.sha256(b"\x00" + body).hexdigest()
+    digest = _leaf.copy()  # cheaper than to begin anew
+    digest.update(body)
+    return digest.hexdigest()
 
 
 def faults_of(value: object) -> str | None:

@@ -269,7 +269,7 @@ class PersonDisabled(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
 class TokenCreated(EventData, frozen=True, kw_only=True, omit_defaults=True):
     token: str
-    seal: str
+    commitment: str
     expires_at: datetime | None = None
 
 

@@ -16,10 +16,10 @@ from workflow.roles import ADMINS, STAFF_ROLES, Actor, Role, in_order
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """A bearer token; the secret itself is nowhere, its hash is the database's, and `seal` holds it to that hash."""
+    """A bearer token; the secret itself is nowhere, its hash is the database's; `commitment` is to that hash."""
 
     id: str
-    seal: str
+    commitment: str
     expires_at: datetime | None = None
 
 
@@ -88,7 +88,7 @@ class CreateToken(Command, frozen=True, kw_only=True):
     expires_at: datetime | None = None
 
 
-def token_seal(secret_hash: str) -> str:
+def token_commitment(secret_hash: str) -> str:
     """What the log says of a token's hash: enough to notice another one in its place, and no use to sign in with."""
     return hashlib.sha256(secret_hash.encode()).hexdigest()
 
@@ -135,8 +135,9 @@ def change_person(
         case CreateToken():
             if command.expires_at is not None and command.expires_at <= now:
                 raise bad_field("expires_at", "has to be in the future")
-            seal = token_seal(command.secret_hash)
-            return (Draft(data=TokenCreated(token=command.token_id, seal=seal, expires_at=command.expires_at)),)
+            commitment = token_commitment(command.secret_hash)
+            data = TokenCreated(token=command.token_id, commitment=commitment, expires_at=command.expires_at)
+            return (Draft(data=data),)
         case RevokeToken():
             if all(token.id != command.token_id for token in person.tokens):
                 raise bad_field("token", "is no token of this person")
@@ -184,7 +185,7 @@ def evolve_person(person: Person | None, recorded: Recorded) -> Person:
         case PersonDisabled():
             person = replace(person, active=False, tokens=())
         case TokenCreated():
-            token = Token(id=data.token, seal=data.seal, expires_at=data.expires_at)
+            token = Token(id=data.token, commitment=data.commitment, expires_at=data.expires_at)
             person = replace(person, tokens=(*person.tokens, token))
         case TokenRevoked():
             person = replace(person, tokens=tuple(token for token in person.tokens if token.id != data.token))

@@ -488,7 +488,7 @@ THE_LOG = [
         "case:B",
         6,
         "token_created is no event of a case",
-        Draft(data=e.TokenCreated(token="t", seal="s")),
+        Draft(data=e.TokenCreated(token="t", commitment="s")),
     ),
     appending(
         "a note about a person", "desk:person:ana", 5, "note_added is no event of a person", Draft(data=e.NoteAdded())

@@ -21,7 +21,7 @@ from workflow.people import (
     decide_person,
     evolve_person,
     person_chain,
-    token_seal,
+    token_commitment,
 )
 from workflow.roles import STAFF_ROLES, Actor, Role
 
@@ -117,7 +117,7 @@ def test_a_disabled_person_loses_every_token_and_gets_no_new_one_nor_roles() -> 
 
 def test_a_token_is_known_by_its_id_until_it_is_revoked() -> None:
     kim = after(ADDING, replace(TOKEN, expires_at=NOON + DAY))
-    assert kim.tokens == (Token(id="t1", seal=token_seal(TOKEN.secret_hash), expires_at=NOON + DAY),)
+    assert kim.tokens == (Token(id="t1", commitment=token_commitment(TOKEN.secret_hash), expires_at=NOON + DAY),)
 
     (draft,) = decide_person(kim, RevokeToken(person_id="kim", token_id="t1"), ADAM, NOON)
     assert evolve_person(kim, recorded(draft, kim)).tokens == ()

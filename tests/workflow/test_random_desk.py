@@ -51,6 +51,7 @@ from workflow import commands as c
 from workflow import events as e
 from workflow.canonical import MAX_BYTES, ZEROS, canonical, faults_of, leaf_hash
 from workflow.cases import Case, Proposal, Purchase
+from workflow.deadlines import deadlines, next_due
 from workflow.errors import CaseworkError
 from workflow.lifecycle import FROZEN, triggers_of
 from workflow.money import Money
@@ -264,6 +265,7 @@ class Watch:
                 assert before is not None
                 assert replay(history) == before == self.desk.cases[case_id]
                 assert msgspec.json.decode(msgspec.json.encode(before), type=Case) == before
+                assert next_due(before) == next((one.due_at for one in deadlines(before) if not one.paused), None)
             self.known[case_id] = before
         for case in self.desk.cases.values():
             self.is_sound(case)
