@@ -145,6 +145,13 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     case: str
 
 
+class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody has the right that the client's data go, as soon as they need no longer be kept."""
+
+    seq: Integer
+    legal_basis: str
+
+
 class NewAttachment(msgspec.Struct, frozen=True, kw_only=True):
     """Evidence: `content` is kept apart from the log, which holds a commitment to it."""
 
@@ -192,6 +199,26 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     offer_due: datetime | None = None
     closed_at: datetime | None = None
     resolution: Resolution | None = None
+    # Most cases have none of these; left out where they are unset, they change no row that was written before.
+    hold: Pointer | msgspec.UnsetType = msgspec.UNSET  # why nothing may be erased
+    erasure: ErasureRequest | msgspec.UnsetType = msgspec.UNSET  # the one that has been asked for and is not due yet
+    erasures: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # the hashes of those that were carried out
+
+    @property
+    def is_held(self) -> bool:
+        return not isinstance(self.hold, msgspec.UnsetType)
+
+    @property
+    def erasure_request(self) -> ErasureRequest | None:
+        return None if isinstance(self.erasure, msgspec.UnsetType) else self.erasure
+
+    @property
+    def carried_out_erasures(self) -> tuple[str, ...]:
+        return () if isinstance(self.erasures, msgspec.UnsetType) else self.erasures
+
+    def erasure_due(self, kept_days: int) -> datetime | None:
+        """From when on its personal data may go; None while it is open."""
+        return None if self.closed_at is None else self.closed_at + timedelta(days=kept_days)
 
     @property
     def chain(self) -> str:

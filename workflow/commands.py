@@ -194,6 +194,29 @@ class LinkCase(Command, frozen=True, kw_only=True):
     case: str
 
 
+class PlaceHold(Command, frozen=True, kw_only=True):
+    """Nothing of the case is erased until the hold is released: a court, an ombudsman or an auditor needs it."""
+
+    reason: str
+
+
+class ReleaseHold(Command, frozen=True, kw_only=True):
+    reason: str
+
+
+class Erase(Command, frozen=True, kw_only=True):
+    """Delete the personal data of the case: at once if nobody need keep them any more, else as soon as that is so.
+
+    `legal_basis` stays in the log for good. `override` does not wait; `reapplies` names, by its event's hash, the
+    erasure that a restored backup has undone.
+    """
+
+    legal_basis: str
+    reason: str = ""
+    override: bool = False
+    reapplies: str = ""
+
+
 # The data types by trigger; each transition's row in the table names its own.
 TRIGGER_DATA: dict[Trigger, type[TriggerData]] = {
     Trigger.INVESTIGATE: InvestigateData,

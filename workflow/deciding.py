@@ -28,6 +28,7 @@ from workflow.guards import (
     Context,
     Guard,
     GuardContext,
+    a_hold_stands,
     approval_is_needed,
     approved_by_another_person,
     approves_once,
@@ -39,6 +40,7 @@ from workflow.guards import (
     judge,
     last_settled_refund,
     missing_approvals,
+    no_hold_stands,
     no_payout_under_way,
     proposal_is_approved,
     proposal_is_not_void,
@@ -54,7 +56,20 @@ from workflow.guards import (
 )
 from workflow.lifecycle import BY_SOURCE, TRANSITIONS, fire
 from workflow.policy import Decision, GroundKind
-from workflow.roles import APPROVERS, INTAKE, PAYERS, RECORDERS, SETTLERS, WORKERS, Actor, Role, in_order
+from workflow.roles import (
+    ADMINS,
+    APPROVERS,
+    ERASERS,
+    HOLDERS,
+    INTAKE,
+    PAYERS,
+    RECORDERS,
+    SETTLERS,
+    WORKERS,
+    Actor,
+    Role,
+    in_order,
+)
 from workflow.states import (
     CaseState,
     Direction,
@@ -72,6 +87,7 @@ MAX_GROUNDS = 100  # keeps a decision's recorded facts within one event
 MAX_PROPOSALS = 200  # an event can name them all
 MAX_PARTICIPANTS = 50
 MAX_CONSULTATION_MINUTES = 24 * 60
+MAX_SCOPE_CHARACTERS = 20_000  # of the list of what was erased: an event has to hold it
 FURTHEST = timedelta(days=3650)  # later is a slip, and would run off the calendar
 
 Drafts = tuple[e.Draft, ...]
@@ -140,6 +156,8 @@ def roles_of(command: c.Command, case: Case | None, actor: Actor) -> frozenset[R
     """Who may ever give this command."""
     if isinstance(command, c.Assign):
         return assigners(command.assignee, actor)
+    if isinstance(command, c.Erase) and command.override:
+        return ADMINS
     if not isinstance(command, c.Fire):
         return COMMAND_ROLES[type(command)]
     rows = (row for row in TRANSITIONS if row.trigger is command.trigger)
@@ -710,6 +728,69 @@ def link_case(attempt: Attempt, command: c.LinkCase) -> Drafts:
     return (e.Draft(data=e.Linked(kind=command.kind, case=command.case)),)
 
 
+# What is kept of the client.
+
+
+def place_hold(attempt: Attempt, command: c.PlaceHold) -> Drafts:
+    if attempt.case.is_held:
+        return ()
+    return (e.Draft(data=e.HoldPlaced(), personal={"reason": command.reason}),)
+
+
+def release_hold(attempt: Attempt, command: c.ReleaseHold) -> Drafts:
+    attempt.demand(a_hold_stands)
+    return (e.Draft(data=e.HoldReleased(), personal={"reason": command.reason}),)
+
+
+def erase(attempt: Attempt, command: c.Erase) -> Drafts:
+    """What is gone stays gone, hold or not; else a hold refuses, and the time that data have to be kept delays."""
+    case, now, kept = attempt.case, attempt.now, attempt.context.kept
+    if command.reapplies:
+        done = command.reapplies in case.carried_out_erasures
+        return () if done else (erased(case, kept, command, overridden=False),)
+    if not kept:
+        return ()
+    attempt.demand(no_hold_stands)
+    days = attempt.context.settings_now(now).kept_days
+    due_at = case.erasure_due(days)
+    is_due = due_at is not None and due_at <= now
+    if is_due or command.override:
+        return (erased(case, kept, command, overridden=not is_due),)
+    if case.erasure_request is not None:
+        return ()
+    data = e.ErasureRequested(legal_basis=command.legal_basis, retention_days=days, due_at=due_at)
+    return (e.Draft(data=data, personal=only_given(reason=command.reason)),)
+
+
+def erased(case: Case, kept: tuple[tuple[int, str], ...], command: c.Erase, *, overridden: bool) -> e.Draft:
+    by_field: dict[str, list[int]] = {}
+    for seq, field in kept:
+        by_field.setdefault(field, []).append(seq)
+    fields = tuple(e.ErasedField(field=field, seqs=spans(seqs)) for field, seqs in sorted(by_field.items()))
+    files = len(by_field.get("content", ()))
+    data = e.Erased(
+        legal_basis=command.legal_basis,
+        through=case.version,
+        texts=len(kept) - files,
+        files=files,
+        fields=fields if sum(len(one.seqs) + len(one.field) for one in fields) <= MAX_SCOPE_CHARACTERS else (),
+        overridden=overridden,
+        reapplies=command.reapplies,
+    )
+    return e.Draft(data=data, personal=only_given(reason=command.reason))
+
+
+def spans(seqs: list[int]) -> str:
+    """Such as `1-3,7`."""
+    found: list[list[int]] = []
+    for seq in sorted({*seqs}):
+        if found and found[-1][1] == seq - 1:
+            found[-1][1] = seq
+        else:
+            found.append([seq, seq])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
 def only_given(**texts: str) -> dict[str, str]:
     return {field: text for field, text in texts.items() if text}
 
@@ -739,6 +820,9 @@ DECISIONS: dict[type[c.Command], Callable[[Attempt, Any], Drafts]] = {
     c.WaiveAnswer: waive_answer,
     c.AddAttachment: add_attachment,
     c.LinkCase: link_case,
+    c.PlaceHold: place_hold,
+    c.ReleaseHold: release_hold,
+    c.Erase: erase,
 }
 
 COMMAND_ROLES: dict[type[c.Command], frozenset[Role]] = {
@@ -762,6 +846,9 @@ COMMAND_ROLES: dict[type[c.Command], frozenset[Role]] = {
     c.WaiveAnswer: RECORDERS,
     c.AddAttachment: INTAKE,
     c.LinkCase: RECORDERS,
+    c.PlaceHold: HOLDERS,
+    c.ReleaseHold: HOLDERS,
+    c.Erase: ERASERS,
 }
 
 REQUIRED_TEXTS: dict[type[c.Command | c.TriggerData], tuple[str, ...]] = {
@@ -779,4 +866,7 @@ REQUIRED_TEXTS: dict[type[c.Command | c.TriggerData], tuple[str, ...]] = {
     c.WithdrawProposal: ("reason",),
     c.CorrectRequestedAt: ("reason",),
     c.WaiveAnswer: ("reason",),
+    c.PlaceHold: ("reason",),
+    c.ReleaseHold: ("reason",),
+    c.Erase: ("legal_basis",),
 }

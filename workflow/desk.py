@@ -1,16 +1,17 @@
-"""Commands about the desk itself rather than one case: policy versions, set-aside mail, recorded reads and refusals."""
+"""Commands about the desk itself rather than one case: policy versions, set-aside mail, reads, refusals, samples."""
 
 from datetime import datetime
 
 from workflow.commands import Command
 from workflow.errors import Forbidden, Refusal
-from workflow.events import AttemptRefused, CaseRead, Draft, MailSetAside, PolicyAdded
+from workflow.events import AttemptRefused, CaseRead, Draft, ExportTaken, MailSetAside, PolicyAdded, SampleDrawn
 from workflow.policy import PolicyVersion, Settings, next_version
 from workflow.roles import ADMINS, Actor, in_order
 from workflow.states import Trigger
 
 POLICY_CHAIN = "desk:policy"
 SETTINGS_CHAIN = "desk:settings"
+SIGNING_CHAIN = "desk:signing"
 
 
 class AddPolicy(Command, frozen=True, kw_only=True):
@@ -35,6 +36,13 @@ class RecordRead(Command, frozen=True, kw_only=True):
     what: str
 
 
+class RecordExport(Command, frozen=True, kw_only=True):
+    what: str
+    format: str
+    personal: bool = False
+    only: str = ""
+
+
 class RecordRefusal(Command, frozen=True, kw_only=True):
     """An attempt that was refused before it became a command."""
 
@@ -46,7 +54,13 @@ class RecordRefusal(Command, frozen=True, kw_only=True):
     refusals: tuple[str, ...] = ()
 
 
-SingleCommand = SetMailAside | RecordRead | RecordRefusal
+class DrawSample(Command, frozen=True, kw_only=True):
+    """An auditor has drawn this."""
+
+    sample: SampleDrawn
+
+
+SingleCommand = SetMailAside | RecordRead | RecordExport | RecordRefusal | DrawSample
 
 
 def decide_policy(
@@ -67,6 +81,10 @@ def single_event(command: SingleCommand) -> tuple[str, Draft]:
             return "set_aside", Draft(data=MailSetAside(reason=command.reason), personal=personal)
         case RecordRead():
             return "read", Draft(data=CaseRead(case=command.case, version=command.version, what=command.what))
+        case RecordExport(what=what, format=form, personal=personal, only=only):
+            return "read", Draft(data=ExportTaken(what=what, format=form, personal=personal, only=only))
+        case DrawSample(sample=sample):
+            return "sample", Draft(data=sample)
         case RecordRefusal():
             data = AttemptRefused(
                 code=command.code,

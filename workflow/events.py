@@ -4,6 +4,7 @@ The data hold no personal text; personal fields travel beside them and enter the
 """
 
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from workflow.cases import Judgement, NewAttachment, Purchase, Share
 from workflow.money import Money
 from workflow.policy import Category, GroundKind, PolicyVersion
 from workflow.roles import Role
+from workflow.sampling import Plan
 from workflow.states import (
     CaseState,
     CompensationKind,
@@ -203,7 +205,45 @@ class Linked(EventData, frozen=True, kw_only=True, omit_defaults=True):
     case: str
 
 
-# Chains of one event: what was refused, and mail that opened nothing.
+# What is kept of a client, and for how long.
+
+
+class HoldPlaced(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+class HoldReleased(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+class ErasureRequested(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """`due_at` as the policy had it then; absent while the case is open, which has to be closed first."""
+
+    legal_basis: str
+    retention_days: Integer
+    due_at: datetime | None = None
+
+
+class ErasedField(msgspec.Struct, frozen=True, kw_only=True):
+    """`seqs` are the events of which it was deleted, such as `1-3,7`."""
+
+    field: str
+    seqs: str
+
+
+class Erased(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """Every personal field up to the event `through` is gone; `fields` list those that there were, if not too many."""
+
+    legal_basis: str
+    through: Integer
+    texts: Integer
+    files: Integer
+    fields: tuple[ErasedField, ...] = ()
+    overridden: bool = False  # it was not due
+    reapplies: str = ""  # the hash of the `erased` event that a restored backup did not have
+
+
+# Chains of one event: what was refused, mail that opened nothing, and what auditors read and drew.
 
 
 class AttemptRefused(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -225,6 +265,55 @@ class CaseRead(EventData, frozen=True, kw_only=True, omit_defaults=True):
     case: str
     version: Integer
     what: str
+
+
+class ExportTaken(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """`what` is events or cases, `only` the filter as a query string."""
+
+    what: str
+    format: str
+    personal: bool = False
+    only: str = ""
+
+
+class SampleDrawn(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """The cases follow from `plan` and the log up to `position`; `digest` is what has to come of it again.
+
+    `given` says that the auditor chose the seed.
+    """
+
+    plan: Plan
+    position: Integer
+    population: Integer
+    drawn: Integer
+    digest: str
+    given: bool = False
+
+
+# What an auditor finds, in a chain for each finding.
+
+
+class Severity(StrEnum):
+    OBSERVATION = "observation"
+    MINOR = "minor"
+    MAJOR = "major"
+    CRITICAL = "critical"
+
+
+class FindingOpened(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """About the event `seq` of the case, whose hash is `event`."""
+
+    seq: Integer
+    event: str
+    severity: Severity
+
+
+class FindingAnswered(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    pass
+
+
+class FindingClosed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    pass
 
 
 # The desk: people, tokens, policy, settings.
@@ -253,6 +342,19 @@ class LifecycleAdopted(EventData, frozen=True, kw_only=True, omit_defaults=True)
 
 class PolicyAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
     version: PolicyVersion
+
+
+class SigningKeyAnnounced(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """The key that signs checkpoints from now on, under the name that the log has in them.
+
+    The first is only announced. After that, a key of the same origin is announced in a `statement` signed by the one
+    before it; another origin begins where the last one's checkpoint, if there was any, had to be `abandoned`.
+    """
+
+    origin: str
+    vkey: str
+    statement: str = ""
+    abandoned: str = ""
 
 
 class PersonAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -307,12 +409,22 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "answer_waived": AnswerWaived,
     "attachment_added": AttachmentAdded,
     "linked": Linked,
+    "hold_placed": HoldPlaced,
+    "hold_released": HoldReleased,
+    "erasure_requested": ErasureRequested,
+    "erased": Erased,
     "refused": AttemptRefused,
     "mail_set_aside": MailSetAside,
     "case_read": CaseRead,
+    "export_taken": ExportTaken,
+    "sample_drawn": SampleDrawn,
+    "finding_opened": FindingOpened,
+    "finding_answered": FindingAnswered,
+    "finding_closed": FindingClosed,
     "desk_created": DeskCreated,
     "lifecycle_adopted": LifecycleAdopted,
     "policy_added": PolicyAdded,
+    "signing_key_announced": SigningKeyAnnounced,
     "person_added": PersonAdded,
     "roles_set": RolesSet,
     "person_disabled": PersonDisabled,

@@ -32,7 +32,7 @@ from workflow.policy import (
     evaluate,
     version_in_force,
 )
-from workflow.roles import PAYERS, SETTLERS, WORKERS, Actor, Role, in_order
+from workflow.roles import HOLDERS, PAYERS, SETTLERS, WORKERS, Actor, Role, in_order
 from workflow.states import (
     NEEDS_NO_ANSWER,
     RESOLUTIONS,
@@ -63,6 +63,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     linked: tuple[Case, ...] = ()  # the other cases that share the purchase concerned
     calendar: tuple[Slot, ...] = ()  # of the person who would hold the consultation
     known_cases: frozenset[str] = frozenset()  # which of the cases that the command names exist
+    kept: tuple[tuple[int, str], ...] = ()  # the seq and field of all texts and files of the case that can be erased
 
     def settings_now(self, now: datetime) -> Settings:
         """Tiers, deadlines and reopening follow the version in force now."""
@@ -123,6 +124,23 @@ def within_reopening_days(ctx: GuardContext) -> Refusal | None:
         code="within_reopening_days",
         text=f"the case was closed more than {days} days ago; open a new one and link it",
     )
+
+
+# What is kept of the client.
+
+
+def no_hold_stands(ctx: GuardContext) -> Refusal | None:
+    if not ctx.case.is_held:
+        return None
+    return Refusal(
+        code="no_hold_stands",
+        text="the case is under a legal hold, so nothing of it may be erased until the hold is released",
+        who=in_order(HOLDERS),
+    )
+
+
+def a_hold_stands(ctx: GuardContext) -> Refusal | None:
+    return None if ctx.case.is_held else Refusal(code="a_hold_stands", text="the case is under no legal hold")
 
 
 # Working the case.

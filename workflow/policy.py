@@ -122,6 +122,10 @@ class ApprovalRule(msgspec.Struct, frozen=True, kw_only=True):
     count: Integer
 
 
+# FCA DISP 1.9.1R: records of complaints are kept for three years, whichever of them is a leap year.
+RETENTION_DAYS = 3 * 365 + 1
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The numbers of a policy version."""
 
@@ -136,6 +140,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     reopening_days: Integer = 30
     first_answer_hours: Integer = 24
     next_update_days: Integer = 7
+    # Left out of the bytes where a version does not set it: those that were recorded before stay as they are.
+    retention_days: Integer | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def kept_days(self) -> int:
+        """How long a closed case's personal data are kept."""
+        return RETENTION_DAYS if isinstance(self.retention_days, msgspec.UnsetType) else self.retention_days
 
 
 class Clause(msgspec.Struct, frozen=True, kw_only=True):
@@ -475,6 +486,8 @@ def _faults_of_settings(settings: Settings) -> Iterator[tuple[str, str]]:
     for name in ("window_days", "reopening_days", "first_answer_hours", "next_update_days"):
         if not 1 <= getattr(settings, name) <= _LONGEST:
             yield f"settings.{name}", f"has to be between 1 and {_LONGEST}"
+    if not 0 <= settings.kept_days <= _LONGEST_RETENTION:
+        yield "settings.retention_days", f"has to be between 0 and {_LONGEST_RETENTION}"
     if not settings.grounds:
         yield "settings.grounds", "has to name at least one kind"
     elif len(set(settings.grounds)) < len(settings.grounds):
@@ -505,6 +518,7 @@ def _faults_of_tiers(tiers: tuple[Tier, ...]) -> Iterator[tuple[str, str]]:
 
 
 _LONGEST = 3650  # longer is a slip, and dates would run off the calendar
+_LONGEST_RETENTION = 36_525
 _MOST_TIERS = 20
 _LONGEST_LIMIT = 20  # characters; what is more could not be paid
 _MOST_APPROVALS = 20

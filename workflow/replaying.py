@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from workflow import events as e
 from workflow.cases import (
     Approval,
     Case,
+    ErasureRequest,
     Ground,
     Link,
     Pointer,
@@ -324,6 +326,25 @@ def linked(case: Case, _: e.Recorded, data: e.Linked) -> Changes:
     return {"links": (*case.links, Link(kind=data.kind, case=data.case))}
 
 
+# What is kept of the client.
+
+
+def hold_placed(_: Case, recorded: e.Recorded, __: e.HoldPlaced) -> Changes:
+    return {"hold": here(recorded, "reason")}
+
+
+def hold_released(_: Case, __: e.Recorded, ___: e.HoldReleased) -> Changes:
+    return {"hold": UNSET}
+
+
+def erasure_requested(_: Case, recorded: e.Recorded, data: e.ErasureRequested) -> Changes:
+    return {"erasure": ErasureRequest(seq=recorded.event.seq, legal_basis=data.legal_basis)}
+
+
+def erased(case: Case, recorded: e.Recorded, data: e.Erased) -> Changes:
+    return {"erasure": UNSET, "erasures": (*case.carried_out_erasures, data.reapplies or recorded.hash)}
+
+
 # What several of them do.
 
 
@@ -394,4 +415,8 @@ CHANGES: dict[str, Callable[[Case, e.Recorded, Any], Changes]] = {
     "answer_waived": answer_waived,
     "attachment_added": nothing_else,
     "linked": linked,
+    "hold_placed": hold_placed,
+    "hold_released": hold_released,
+    "erasure_requested": erasure_requested,
+    "erased": erased,
 }

@@ -29,6 +29,10 @@ INTAKE = RECORDERS | {Role.SYSTEM}
 READERS = frozenset({Role.AGENT, Role.LEAD, Role.APPROVER, Role.AUDITOR})
 OVERSEERS = frozenset({Role.LEAD, Role.AUDITOR})
 ADMINS = frozenset({Role.ADMIN})
+AUDITORS = frozenset({Role.AUDITOR})
+# A legal hold keeps what somebody outside has a right to find; erasing is for whoever answers for personal data.
+HOLDERS = frozenset({Role.LEAD, Role.ADMIN})
+ERASERS = frozenset({Role.ADMIN, Role.SYSTEM})
 EVERYONE = frozenset(STAFF_ROLES)
 
 

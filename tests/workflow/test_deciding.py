@@ -96,6 +96,9 @@ BY_HAND: list[tuple[c.Command, set[str]]] = [
     (c.WaiveAnswer(message="m1", reason="thanks"), {"agent", "lead", "approver"}),
     (c.AddAttachment(attachment=ATTACHMENT), {"agent", "lead", "approver", "system"}),
     (c.LinkCase(kind=LinkKind.RELATED, case="B"), {"agent", "lead", "approver"}),
+    (c.PlaceHold(reason="a court asks for it"), {"lead", "admin"}),
+    (c.ReleaseHold(reason="the court has decided"), {"lead", "admin"}),
+    (c.Erase(legal_basis="GDPR Art. 17(1)"), {"admin", "system"}),
 ]
 
 

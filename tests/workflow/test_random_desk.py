@@ -57,6 +57,7 @@ from workflow.lifecycle import FROZEN, triggers_of
 from workflow.money import Money
 from workflow.policy import Category, GroundKind, Settings, Tier, approvals_needed, version_in_force
 from workflow.replaying import CHANGES, evolve, replay
+from workflow.reporting import duties, payments
 from workflow.roles import Actor, Role
 from workflow.states import CaseState, ProposalStatus, RemedyKind, Resolution, ResumeReason, Trigger, Verdict
 
@@ -386,10 +387,30 @@ def test_whatever_people_do_every_promise_holds_after_every_step(seed: int) -> N
     assert {case_id: replay(history) for case_id, history in desk.histories.items()} == desk.cases
 
 
+@pytest.mark.parametrize("seed", range(WALKS))
+def test_whatever_people_do_auditors_are_told_of_no_breach(seed: int) -> None:
+    desk = walked(seed).desk
+    policies = {one.version: one for one in desk.policies}
+
+    def in_force(one: e.Recorded) -> e.Recorded:  # the builders leave every event under the first version
+        return replace(one, event=replace(one.event, policy=version_in_force(desk.policies, one.at).version))
+
+    settled = [
+        duties(payment, policies)
+        for history in desk.histories.values()
+        for payment in payments([in_force(one) for one in history])
+        if payment.settled is not None
+    ]
+
+    assert settled
+    assert [one for one in settled if one.is_breach] == []
+
+
 def test_the_walks_come_by_every_kind_of_event_that_a_case_has() -> None:
     seen = sum((walked(seed).watch.seen for seed in range(WALKS)), Counter[str]())
 
-    elsewhere = {"resumed", "participants_set", "attachment_added", "linked"}
+    kept = {"hold_placed", "hold_released", "erasure_requested", "erased"}
+    elsewhere = {"resumed", "participants_set", "attachment_added", "linked"} | kept
     assert set(seen) == {"opened", *CHANGES} - elsewhere | {f"resumed {reason}" for reason in ResumeReason}
 
 
