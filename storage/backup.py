@@ -1,8 +1,8 @@
 """Keeps a whole desk in one file and brings it back, into the same kind of database or the other.
 
 A backup is a compressed text with a JSON value in each line: a header; then for each table its name and columns, and
-its rows; at the end the SHA-256 of all that. Events come in the order of their positions. The search index is left
-out, since it is made of texts that are in.
+its rows; at the end the SHA-256 of all that. Events come in the order of their positions. The search index and
+the tree over the log are left out, since they are made of what is in.
 """
 
 import gzip
@@ -88,8 +88,8 @@ encoder = msgspec.json.Encoder()
 
 
 def tables() -> list[Table]:
-    """In an order in which they can be filled. Positions are kept with their events."""
-    apart = {"positions", "pending_events"}
+    """In an order in which they can be filled. Positions are kept with their events; the sequencer makes the tiles."""
+    apart = {"positions", "pending_events", "tiles"}
     before_events = {"desk", "lifecycle_edges"}
     found = [table for table in SQLModel.metadata.sorted_tables if table.name not in apart]
     return sorted(found, key=lambda table: table.name not in before_events)

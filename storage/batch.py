@@ -26,10 +26,22 @@ from workflow.canonical import canonical
 from workflow.cases import Case, Purchase, booked_slot, chain_of
 from workflow.deadlines import next_due
 from workflow.deciding import decide, forbid_unless, require_target, roles_of
-from workflow.desk import POLICY_CHAIN, AddPolicy, SingleCommand, decide_policy, single_event
-from workflow.effects import effects_of
+from workflow.desk import POLICY_CHAIN, AddPolicy, DrawSample, SingleCommand, decide_policy, single_event
+from workflow.effects import EffectKind, effects_of
 from workflow.errors import NotFound, Refused, StaleVersion, bad_field
 from workflow.events import Draft, Recorded, at_text
+from workflow.findings import (
+    FINDINGS,
+    AnswerFinding,
+    CloseFinding,
+    Finding,
+    FindingCommand,
+    OpenFinding,
+    decide_finding,
+    evolve_finding,
+    finding_chain,
+    findings_of,
+)
 from workflow.guards import Context, Slot
 from workflow.people import (
     AddPerson,
@@ -44,13 +56,16 @@ from workflow.people import (
 )
 from workflow.policy import version_in_force
 from workflow.replaying import evolve
-from workflow.roles import Actor
+from workflow.roles import AUDITORS, Actor
 from workflow.states import ResumeReason, Trigger
 
 MICROSECOND = timedelta(microseconds=1)
 
 # Bulky, and shown by no answer about the case itself.
 UNCACHED_FIELDS = frozenset({"text", "message"})
+
+# Effects that take the texts of the client somewhere.
+LETTERS = frozenset({EffectKind.ACKNOWLEDGE.value, EffectKind.LETTER.value})
 
 # The texts that a search looks into.
 FOUND_BY: dict[type[e.EventData], tuple[str, ...]] = {
@@ -78,11 +93,31 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     purchases: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()  # which of them exist
+    kept: bool = False  # which of the case's texts and files have not been erased
+    finding: str = ""  # the chain of one, which this adds to
 
     @property
     def nothing(self) -> bool:
-        return not (self.purchases or self.hosts or self.cases)
+        return not (self.purchases or self.hosts or self.cases or self.kept or self.finding)
 
+
+# The chains of a case's findings. With the place of the case's id.
+FINDINGS_OF = f"""
+    SELECT chain FROM events WHERE type = 'finding_opened'
+    AND substr(chain, 1, {len(FINDINGS) + 1} + length({{0}})) = '{FINDINGS}' || {{0}} || ':'
+"""  # noqa: S608 - places
+
+# Of one chain, oldest first. With the place of its name.
+HISTORY = "SELECT body, hash FROM events WHERE chain = {} ORDER BY seq"
+
+# What an erasure has to find; the reasons of erasures themselves stay. With the places of a chain and of a case's id.
+KEPT = f"""
+    SELECT seq, field FROM personal WHERE chain = {{0}} AND NOT EXISTS (
+        SELECT 1 FROM events WHERE events.chain = personal.chain AND events.seq = personal.seq AND type = 'erased'
+    )
+    UNION ALL SELECT seq, 'content' FROM attachments WHERE case_id = {{1}}
+    UNION ALL SELECT seq, 'finding.' || field FROM personal WHERE chain IN ({FINDINGS_OF.format("{1}")}) ORDER BY 1, 2
+"""  # noqa: S608 - places
 
 NOTHING = Needs()
 
@@ -100,6 +135,10 @@ def needs_of(submission: Submission, case: Case | None) -> Needs:
             return Needs(purchases=recorded)
         case c.LinkCase(case=other):
             return Needs(cases=(other,))
+        case c.Erase():
+            return Needs(kept=True)
+        case OpenFinding() | AnswerFinding() | CloseFinding():
+            return Needs(finding=finding_chain(str(submission.case_id), command.finding_id))
         case _:
             return NOTHING
 
@@ -134,6 +173,8 @@ class Loaded(msgspec.Struct, kw_only=True):
     linked: dict[str, set[str]] = msgspec.field(default_factory=dict)  # purchase → case ids
     slots: dict[str, list[Slot]] = msgspec.field(default_factory=dict)  # host → booked consultations
     known_cases: set[str] = msgspec.field(default_factory=set)
+    kept: dict[str, list[tuple[int, str]]] = msgspec.field(default_factory=dict)  # chain → (seq, field), see KEPT
+    findings: dict[str, Finding] = msgspec.field(default_factory=dict)  # by chain
     keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, chain, seq, version)
     mail_refs: set[str] = msgspec.field(default_factory=set)  # which of those that are to be remembered are known
     known_addresses: set[str] = msgspec.field(default_factory=set)  # which of those of new people are somebody's
@@ -162,6 +203,8 @@ class Batch:
         self.tokens: list[Row] = []
         self.revoked_tokens: list[Row] = []
         self.policies: list[Row] = []
+        self.erasures: dict[str, Case] = {}  # chain → the case, of which all that was stored before goes
+        self.erased_at: set[tuple[str, int]] = set()  # the places of the events that say so
         self.words: dict[int, list[str]] = {}  # case number → texts to be found by
         self.new_numbers: set[int] = set()
 
@@ -185,8 +228,14 @@ class Batch:
                 return self.change_person(submission, submission.command, actor)
             if isinstance(submission.command, AddPolicy):
                 return self.add_policy(submission, submission.command, actor)
+            if isinstance(submission.command, FindingCommand):
+                return self.change_finding(submission, submission.command, actor)
+            if isinstance(submission.command, DrawSample):
+                forbid_unless(actor, AUDITORS, submission.command)
             if isinstance(submission.command, SingleCommand):
-                return self.append_single(*single_event(submission.command), submission, actor)
+                receipt = self.append_single(*single_event(submission.command), submission, actor)
+                self.remember(submission, receipt.events[0].event.chain, 1, 1)
+                return receipt
             return self.change_case(submission, actor)
         except Refused as refused:
             self.record_attempt(submission, actor, refused)
@@ -248,7 +297,20 @@ class Batch:
                 slot for host in needs.hosts for slot in loaded.slots.get(host, ()) if slot.case != submission.case_id
             ),
             known_cases=frozenset(loaded.known_cases),
+            kept=self.kept(case) if case and needs.kept else (),
         )
+
+    def kept(self, case: Case) -> tuple[tuple[int, str], ...]:
+        """What can be erased of the case: what is stored, and what this batch has added to it."""
+        new = [(seq, field) for chain, seq, field, *_ in self.personal if chain == case.chain]
+        found = [
+            (seq, f"finding.{field}")
+            for chain, seq, field, *_ in self.personal
+            if chain.startswith(findings_of(case.id))
+        ]
+        files = [(seq, "content") for _, case_id, seq, *_ in self.attachments if case_id == case.id]
+        said = [(seq, field) for seq, field in new if (case.chain, seq) not in self.erased_at]
+        return (*self.loaded.kept.get(case.chain, ()), *said, *files, *found)
 
     def record(
         self, drafts: tuple[Draft, ...], own_chain: str, submission: Submission, actor: Actor
@@ -285,7 +347,7 @@ class Batch:
             for field, value in draft.personal.items()
             if field not in UNCACHED_FIELDS
         }
-        known = entry.texts if entry else {}
+        known = entry.texts if entry and not isinstance(recorded.data, e.Erased) else {}
         texts = {**known, **texts} if texts else known
         stored = entry.stored_version if entry else 0
         self.replaces.setdefault(case.id, stored)
@@ -304,12 +366,33 @@ class Batch:
             self.loaded.linked.setdefault(data.purchase.reference, set()).add(case.id)
         if isinstance(data, e.Opened):
             self.new_numbers.add(case.number)
+        if isinstance(data, e.Erased):
+            self.erase(case)
         found_by = FOUND_BY.get(type(data), ())
         texts = [draft.personal[field] for field in found_by if field in draft.personal]
         if texts:
             self.words.setdefault(case.number, []).extend(texts)
         if draft.trigger is not None:
             self.book(case)
+
+    def erase(self, case: Case) -> None:
+        """Nothing that is stored of the case, or that this batch was about to store, is left but what says so."""
+        place = (case.chain, case.version)
+        self.erasures[case.chain] = case
+        self.erased_at.add(place)
+        self.loaded.kept[case.chain] = []
+        self.personal = [
+            row
+            for row in self.personal
+            if row[:2] == place or not (row[0] == case.chain or row[0].startswith(findings_of(case.id)))
+        ]
+        self.attachments = [row for row in self.attachments if row[1] != case.id]
+        self.mail_refs = [row for row in self.mail_refs if row[1] != case.id]
+        self.outbox = [row for row in self.outbox if row[0] != case.chain or row[2] not in LETTERS]
+        if case.number in self.new_numbers:
+            self.words[case.number] = []
+        else:
+            self.words.pop(case.number, None)
 
     def book(self, case: Case) -> None:
         slot = booked_slot(case)
@@ -374,6 +457,29 @@ class Batch:
                 self.revoked_tokens.append((command.token_id,))
             case DisablePerson():
                 self.revoked_tokens.extend((token.id,) for token in (before.tokens if before else ()))
+
+    # Findings.
+
+    def change_finding(self, submission: Submission, command: FindingCommand, actor: Actor) -> Receipt:
+        """Beside the case, which stays as it is."""
+        entry = self.entry(submission.case_id)
+        if entry is None:
+            raise NotFound("case")
+        chain = finding_chain(entry.case.id, command.finding_id)
+        finding = self.loaded.findings.get(chain)
+        draft = decide_finding(finding, command, actor)
+        at = max(self.now, finding.changed_at + MICROSECOND) if finding else self.now
+        circumstances = self.circumstances(submission, actor, at)
+        sealed = (
+            seal(draft, circumstances, chain, finding.version + 1, finding.head, "")
+            if finding
+            else seal(draft, circumstances, chain, 1, None, None)
+        )
+        self.keep_rows(sealed, draft, None)
+        finding = evolve_finding(finding, sealed.recorded)
+        self.loaded.findings[chain] = finding
+        self.remember(submission, chain, finding.version, finding.version)
+        return Receipt(finding=finding, events=(sealed.recorded,), seq=finding.version)
 
     # Chains of one event.
 

@@ -9,9 +9,10 @@ import msgspec
 from msgspec.structs import astuple
 
 from storage.events import DECODERS, UNFIT, clean, next_event
+from storage.keys import follow_keys
 from storage.submissions import Row
 from workflow.canonical import ZEROS, canonical, canonical_together, leaf_hash
-from workflow.desk import POLICY_CHAIN, SETTINGS_CHAIN
+from workflow.desk import POLICY_CHAIN, SETTINGS_CHAIN, SIGNING_CHAIN
 from workflow.errors import BrokenHistory
 from workflow.events import (
     AttemptRefused,
@@ -20,11 +21,14 @@ from workflow.events import (
     Edge,
     Event,
     EventData,
+    ExportTaken,
     LifecycleAdopted,
     MailSetAside,
     PolicyAdded,
     Recorded,
+    SampleDrawn,
 )
+from workflow.findings import FINDINGS, evolve_finding
 from workflow.people import evolve_person, person_chain
 from workflow.policy import PolicyVersion
 from workflow.replaying import evolve
@@ -263,7 +267,9 @@ def fold_of(chain: str) -> Callable[[Any, Recorded], Any]:
         return evolve
     if chain.startswith(person_chain("")):
         return evolve_person
-    return {SETTINGS_CHAIN: check_settings, POLICY_CHAIN: check_policy}.get(chain, check_single)
+    if chain.startswith(FINDINGS):
+        return evolve_finding
+    return FOLDS.get(chain, check_single)
 
 
 def check_settings(_: None, recorded: Recorded) -> None:
@@ -280,12 +286,22 @@ def check_policy(_: None, recorded: Recorded) -> None:
         raise BrokenHistory(event.chain, event.seq, f"is not version {event.seq} of the policy")
 
 
-SINGLE: dict[str, type[EventData]] = {"refusal": AttemptRefused, "set_aside": MailSetAside, "read": CaseRead}
+FOLDS: dict[str, Callable[[Any, Recorded], Any]] = {
+    SETTINGS_CHAIN: check_settings,
+    POLICY_CHAIN: check_policy,
+    SIGNING_CHAIN: follow_keys,
+}
+SINGLE: dict[str, tuple[type[EventData], ...]] = {
+    "refusal": (AttemptRefused,),
+    "set_aside": (MailSetAside,),
+    "read": (CaseRead, ExportTaken),
+    "sample": (SampleDrawn,),
+}
 
 
 def check_single(_: None, recorded: Recorded) -> None:
     """A chain of one event, named after its kind."""
     event = recorded.event
-    kind = SINGLE.get(event.chain.partition(":")[0])
-    if kind is None or not isinstance(recorded.data, kind) or event.seq > 1:
+    kinds = SINGLE.get(event.chain.partition(":")[0], ())
+    if not isinstance(recorded.data, kinds) or event.seq > 1:
         raise BrokenHistory(event.chain, event.seq, f"{event.type} has no place in this chain")

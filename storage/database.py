@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, Row, create_engine
+from sqlalchemy import Connection, Engine, Executable, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolIsEmpty
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -86,6 +86,10 @@ class Database(ABC):
         """Carry out synchronous work, such as a migration, on a connection of its own."""
 
     @abstractmethod
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        """Carry out something small in one transaction that may write; the commands of a ledger get their turns."""
+
+    @abstractmethod
     def writer(self, clock: Clock = utc_now) -> Writer:
         """For one ledger."""
 
@@ -106,6 +110,7 @@ class Database(ABC):
 class SqliteDatabase(Database):
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.ledgers_writer: SqliteWriter | None = None
         self.engine: Engine = create_engine(
             "sqlite://", creator=lambda: connect(path), module=driver, poolclass=StaticPool
         )
@@ -135,8 +140,25 @@ class SqliteDatabase(Database):
         with engine.connect() as connection:
             return work(connection)
 
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        if self.ledgers_writer is not None and self.ledgers_writer.is_open:
+            return await self.ledgers_writer.aside(work)
+
+        def at_once(connection: Connection) -> T:
+            connection.execute(text("BEGIN IMMEDIATE"))
+            try:
+                result = work(connection)
+                connection.execute(text("COMMIT"))
+            except BaseException:
+                connection.execute(text("ROLLBACK"))
+                raise
+            return result
+
+        return await self.run(at_once)
+
     def writer(self, clock: Clock = utc_now) -> Writer:
-        return SqliteWriter(self.path, clock)
+        self.ledgers_writer = SqliteWriter(self.path, clock)
+        return self.ledgers_writer
 
     async def close(self) -> None:
         self.engine.dispose()
@@ -175,6 +197,9 @@ class PostgresDatabase(Database):
             result = await exclusive.run_sync(work)
             await exclusive.commit()
             return result
+
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        return await self.run(work)
 
     def writer(self, clock: Clock = utc_now) -> Writer:
         return PostgresWriter(self.url, clock)

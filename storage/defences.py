@@ -23,7 +23,7 @@ class Defence(NamedTuple):
 
 
 # Rows of these are history: there may be more, never others. (Personal texts may be erased, but not reworded.)
-APPEND_ONLY = ("events", "positions", "lifecycle_edges", "policies")
+APPEND_ONLY = ("events", "positions", "lifecycle_edges", "policies", "checkpoints")
 
 # What has to be true of a new row of events, on both databases.
 EVENT_RULES = {
@@ -45,21 +45,35 @@ EVENT_RULES = {
     """,
 }
 
+# What has to be true of a new row of tiles, and of one that is changed: a tile only grows, hash by hash.
+TILE_RULES = {"tiles_hold_whole_hashes": "length(NEW.hashes) BETWEEN 32 AND 8192 AND length(NEW.hashes) % 32 = 0"}
+GROWING_RULES = {
+    **TILE_RULES,
+    "tiles_only_grow": """
+        NEW.level = OLD.level AND NEW.n = OLD.n AND length(NEW.hashes) > length(OLD.hashes)
+        AND substr(NEW.hashes, 1, length(OLD.hashes)) = OLD.hashes
+    """,
+}
 
-def install(connection: Connection) -> None:
-    """Puts every defence in place, in the caller's transaction."""
+
+def install(connection: Connection, *tables: str) -> None:
+    """Puts every defence of these tables, or of all, in place, in the caller's transaction."""
+    tables = tables or tuple(trigger.place for trigger in (*SQLITE_TRIGGERS, *POSTGRESQL_TRIGGERS))
     if connection.dialect.name == "sqlite":
         for trigger in SQLITE_TRIGGERS:
-            connection.exec_driver_sql(trigger.definition)
+            if trigger.place in tables:
+                connection.exec_driver_sql(trigger.definition)
         return
     for function in postgresql_functions(schema_of(connection)):
         connection.exec_driver_sql(function.definition)
     for check in POSTGRESQL_CHECKS:
-        connection.exec_driver_sql(f"ALTER TABLE {check.place} ADD CONSTRAINT {check.name} {check.definition}")
+        if check.place in tables:
+            connection.exec_driver_sql(f"ALTER TABLE {check.place} ADD CONSTRAINT {check.name} {check.definition}")
     for trigger in POSTGRESQL_TRIGGERS:
-        connection.exec_driver_sql(trigger.definition)
-        # Otherwise a session that plays the part of a replica passes unseen.
-        connection.exec_driver_sql(f"ALTER TABLE {trigger.place} ENABLE ALWAYS TRIGGER {trigger.name}")
+        if trigger.place in tables:
+            connection.exec_driver_sql(trigger.definition)
+            # Otherwise a session that plays the part of a replica passes unseen.
+            connection.exec_driver_sql(f"ALTER TABLE {trigger.place} ENABLE ALWAYS TRIGGER {trigger.name}")
 
 
 def schema_of(connection: Connection) -> str:
@@ -76,10 +90,10 @@ def refuse(table: str, moment: str, name: str) -> Defence:
     )
 
 
-def check(table: str, name: str, rules: Mapping[str, str]) -> Defence:
+def check(table: str, name: str, rules: Mapping[str, str], moment: str = "INSERT") -> Defence:
     """A row that breaks one of the rules is refused in its name."""
     cases = "\n".join(f"WHEN ({rule}) IS NOT TRUE THEN RAISE(ABORT, '{broken}')" for broken, rule in rules.items())
-    text = f"CREATE TRIGGER {name} BEFORE INSERT ON {table}\nBEGIN SELECT CASE\n{cases}\nEND; END"
+    text = f"CREATE TRIGGER {name} BEFORE {moment} ON {table}\nBEGIN SELECT CASE\n{cases}\nEND; END"
     return Defence(table, name, text)
 
 
@@ -136,6 +150,8 @@ SQLITE_CHECKS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "every_policy_is_checked": ("policies", nothing_replaced("policies", ("version",))),
     "every_personal_text_is_checked": ("personal", nothing_replaced("personal", ("chain", "seq", "field"))),
+    "every_tile_is_checked": ("tiles", {**nothing_replaced("tiles", ("level", "n")), **TILE_RULES}),
+    "every_checkpoint_is_checked": ("checkpoints", nothing_replaced("checkpoints", ("id",), ("origin", "size"))),
 }
 
 SQLITE_TRIGGERS = (
@@ -145,6 +161,8 @@ SQLITE_TRIGGERS = (
         for moment, done in (("UPDATE", "changed"), ("DELETE", "deleted"))
     ),
     refuse("personal", "UPDATE", "personal_are_never_changed"),
+    refuse("tiles", "DELETE", "tiles_are_never_deleted"),
+    check("tiles", "tiles_only_grow", GROWING_RULES, "UPDATE"),
     *(check(table, name, rules) for name, (table, rules) in SQLITE_CHECKS.items()),
     Defence(
         "events",
@@ -218,19 +236,24 @@ $function$
 
 
 def event_check(rules: Mapping[str, str]) -> tuple[str, str]:
+    return row_check("casework_check_event", rules, "DECLARE\n    said jsonb := NEW.body::jsonb;\n")
+
+
+def row_check(name: str, rules: Mapping[str, str], declared: str = "") -> tuple[str, str]:
     judgements = "".join(
         f"    IF ({rule}) IS NOT TRUE THEN\n"
-        f"        RAISE EXCEPTION '{name}' USING ERRCODE = 'check_violation';\n"
+        f"        RAISE EXCEPTION '{broken}' USING ERRCODE = 'check_violation';\n"
         f"    END IF;\n"
-        for name, rule in rules.items()
+        for broken, rule in rules.items()
     )
-    body = f"DECLARE\n    said jsonb := NEW.body::jsonb;\nBEGIN\n{judgements}    RETURN NEW;\nEND"
-    return function("casework_check_event()", "trigger", body)
+    return function(f"{name}()", "trigger", f"{declared}BEGIN\n{judgements}    RETURN NEW;\nEND")
 
 
 POSTGRESQL_FUNCTIONS = dict(
     (
         event_check(POSTGRESQL_EVENT_RULES),
+        row_check("casework_check_tile", TILE_RULES),
+        row_check("casework_check_growth", GROWING_RULES),
         function(
             "casework_refuse()",
             "trigger",
@@ -303,6 +326,12 @@ POSTGRESQL_TRIGGERS = (
         )
     ),
     execute("personal_are_never_changed", "BEFORE UPDATE", "personal", EACH_ROW, "casework_refuse"),
+    *(
+        execute(f"tiles_are_never_{done}", f"BEFORE {moment}", "tiles", each, "casework_refuse")
+        for moment, done, each in (("DELETE", "deleted", EACH_ROW), ("TRUNCATE", "truncated", AT_ONCE))
+    ),
+    execute("every_tile_is_checked", "BEFORE INSERT", "tiles", EACH_ROW, "casework_check_tile"),
+    execute("tiles_only_grow", "BEFORE UPDATE", "tiles", EACH_ROW, "casework_check_growth"),
     execute("every_event_is_checked", "BEFORE INSERT", "events", EACH_ROW, "casework_check_event"),
     execute("events_await_their_position", "AFTER INSERT", "events", ALL_NEW, "casework_await_positions"),
     execute("positions_leave_no_gap", "AFTER INSERT", "positions", ALL_NEW, "casework_check_positions"),
@@ -313,6 +342,8 @@ SERVICE_RIGHTS = {
     "events": "INSERT",
     "pending_events": "INSERT, DELETE",
     "positions": "INSERT",
+    "tiles": "INSERT, UPDATE",
+    "checkpoints": "INSERT",
     "personal": "INSERT, DELETE",
     "attachments": "INSERT, DELETE",
     "purchases": "INSERT, UPDATE",

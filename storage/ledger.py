@@ -8,9 +8,12 @@ from datetime import timedelta
 import structlog
 
 from storage.batch import Repeat
-from storage.submissions import OutOfReach, Receipt, Submission, Unavailable
+from storage.journal import CannotErase, Journal, entry_of
+from storage.submissions import OutcomeUnknown, OutOfReach, Receipt, Submission, Unavailable
 from storage.writer import Answer, Writer
+from workflow.commands import Erase
 from workflow.errors import CaseworkError
+from workflow.events import Erased, Recorded
 
 log = structlog.get_logger()
 
@@ -42,6 +45,7 @@ class Ledger:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
+        self.journal: Journal | None = None  # outside the database, of what is erased
         self.waiting: deque[Waiting] = deque()
         self.keys_in_flight: set[str] = set()
         self.wake = asyncio.Event()
@@ -90,7 +94,7 @@ class Ledger:
                 await self.idle()
                 continue
             group = [self.waiting.popleft() for _ in range(min(len(self.waiting), MAX_BATCH))]
-            answers = await self.commit([submission for submission, _ in group])
+            answers = await self.commit_journalled([submission for submission, _ in group])
             for (submission, future), answer in zip(group, answers, strict=True):
                 if isinstance(answer, Exception) and not isinstance(answer, CaseworkError):
                     log.error("command_failed", command=type(submission.command).__name__, exc_info=answer)
@@ -112,6 +116,28 @@ class Ledger:
             return
         await self.wake.wait()
 
+    async def commit_journalled(self, submissions: Sequence[Submission]) -> list[Answer]:
+        """Nothing is erased where it cannot be journalled, and nobody hears of it before it is."""
+        erasing = [index for index, one in enumerate(submissions) if isinstance(one.command, Erase)]
+        if self.journal is None or not erasing:
+            return await self.commit(submissions)
+        try:
+            self.journal.check()
+        except CannotErase as refused:
+            rest = iter(await self.commit([one for one in submissions if not isinstance(one.command, Erase)]))
+            return [refused if isinstance(one.command, Erase) else next(rest) for one in submissions]
+        answers = await self.commit(submissions)
+        done = [event for index in erasing for event in events_of(answers[index]) if isinstance(event.data, Erased)]
+        try:
+            await asyncio.to_thread(self.journal.add, map(entry_of, done))
+        except OSError as failure:
+            log.warning("erasure_not_journalled", failure=str(failure))  # the next start makes up for it
+            return [
+                OutcomeUnknown() if index in erasing and isinstance(one, Receipt) else one
+                for index, one in enumerate(answers)
+            ]
+        return answers
+
     async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
         """Together if possible; if the batch fails, one by one, so that only the culprit fails."""
         try:
@@ -123,6 +149,10 @@ class Ledger:
                 return [failure]
             log.warning("batch_failed", size=len(submissions), failure=type(failure).__name__)
         return [answer for one in submissions for answer in await self.commit([one])]
+
+
+def events_of(answer: Answer) -> tuple[Recorded, ...]:
+    return answer.events if isinstance(answer, Receipt) else ()
 
 
 def settle(future: "asyncio.Future[Receipt | Repeat]", answer: Answer) -> None:

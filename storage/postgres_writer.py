@@ -16,9 +16,21 @@ import asyncpg
 import msgspec
 
 from storage import search
-from storage.batch import CASE_COLUMNS, KNOWN_ADDRESS, Batch, Loaded, Repeat, needs_of
+from storage.batch import (
+    CASE_COLUMNS,
+    FINDINGS_OF,
+    HISTORY,
+    KEPT,
+    KNOWN_ADDRESS,
+    LETTERS,
+    Batch,
+    Loaded,
+    Repeat,
+    needs_of,
+)
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
+from storage.events import recorded
 from storage.sealing import EVENT_COLUMNS
 from storage.sqlite_writer import slot_of
 from storage.submissions import OutcomeUnknown, OutOfReach, Receipt, Row, Submission, Unavailable
@@ -28,6 +40,7 @@ from workflow.commands import OpenCase
 from workflow.desk import AddPolicy
 from workflow.errors import CaseworkError
 from workflow.events import at_text
+from workflow.findings import replay_finding
 from workflow.people import AddPerson, PersonCommand
 
 LOCK_TIMEOUT = "2s"
@@ -141,6 +154,17 @@ ADD_WORDS = (
     " FROM unnest($1::bigint[], $2::text[]) AS u (n, w)"
     " WHERE number = u.n AND pg_column_size(case_search.words || ''::tsvector) < 400000"  # not of its compressed form
 )
+
+ERASE = (
+    "DELETE FROM personal WHERE chain = $1",
+    f"DELETE FROM outbox WHERE chain = $1 AND kind IN {tuple(sorted(LETTERS))}",
+)
+ERASE_BESIDE = (
+    f"DELETE FROM personal WHERE chain IN ({FINDINGS_OF.format('$1::text')})",
+    "DELETE FROM attachments WHERE case_id = $1",
+    "DELETE FROM mail_refs WHERE case_id = $1",
+)
+ERASE_WORDS = "UPDATE case_search SET words = '' WHERE number = $1"
 
 # A process of the server may go on though nobody hears it any more. Another ledger may have its number by now: that one
 # copes with it as we do.
@@ -422,6 +446,10 @@ class PostgresWriter:
             loaded.slots[host] = [slot_of(tuple(row)) for row in rows]
         found = await connection.fetch("SELECT id FROM cases WHERE id = ANY($1::text[])", list(needs.cases))
         loaded.known_cases = {row["id"] for row in found}
+        if needs.kept and fresh is not None:
+            stored = await connection.fetch(KEPT.format("$1", "$2::text"), fresh.case.chain, fresh.case.id)
+            loaded.kept[fresh.case.chain] = [(row["seq"], row["field"]) for row in stored]
+        await self.load_finding(connection, loaded, needs.finding)
         refs = await connection.fetch(
             "SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs)
         )
@@ -494,6 +522,12 @@ class PostgresWriter:
             loaded.entries[entry.case.id] = entry
 
     @staticmethod
+    async def load_finding(connection: "asyncpg.Connection[Any]", loaded: Loaded, chain: str) -> None:
+        history = await connection.fetch(HISTORY.format("$1"), chain) if chain else ()
+        if finding := replay_finding(recorded(*row) for row in history):
+            loaded.findings[chain] = finding
+
+    @staticmethod
     async def numbers(connection: "asyncpg.Connection[Any]", count: int) -> list[int]:
         """Fresh case numbers, the smallest last."""
         if not count:
@@ -519,6 +553,10 @@ class PostgresWriter:
             await connection.execute(
                 "DELETE FROM idempotency WHERE key = ANY($1) AND version = 0", [row[0] for row in batch.keys]
             )
+        for chain, case in batch.erasures.items():
+            for statements, key in ((ERASE, chain), (ERASE_BESIDE, case.id), ((ERASE_WORDS,), case.number)):
+                for statement in statements:
+                    await connection.execute(statement, key)
         purchases = batch.purchase_rows()
         for statement, rows in (
             (INSERT_PURCHASES, [row for row in purchases if row[0] not in batch.loaded.purchases]),
@@ -551,6 +589,7 @@ def has_more_than_log(batch: Batch) -> bool:
         or batch.policies
         or batch.bookings
         or batch.words
+        or batch.erasures
     )
 
 

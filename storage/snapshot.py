@@ -2,11 +2,12 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import msgspec
@@ -15,7 +16,10 @@ from storage.database import Database, PostgresDatabase, SqliteDatabase
 from storage.sqlite import connect, driver
 from storage.submissions import Row
 
+T = TypeVar("T")
+
 PAGE_ROWS = 96  # what is made of them stays in the processor's cache
+PAGES_AT_ONCE = 8  # going to a thread and back costs as much as a page
 
 
 # What reading raises where a file or a page of it is damaged.
@@ -28,8 +32,8 @@ class Snapshot(ABC):
     dialect: str
 
     @abstractmethod
-    def pages(self, query: str, rows: int = PAGE_ROWS) -> AsyncIterator[Sequence[Row]]:
-        """All rows of a query, at most so many at a time, in flat memory."""
+    def pages(self, query: str, rows: int = PAGE_ROWS, values: Sequence[Any] = ()) -> AsyncIterator[Sequence[Row]]:
+        """All rows of a query with these parameters, at most so many at a time, in flat memory."""
 
     @abstractmethod
     async def among(self, query: str, values: Sequence[str]) -> Sequence[Row]:
@@ -56,11 +60,25 @@ class SqliteSnapshot(Snapshot):
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
-    async def pages(self, query: str, rows: int = PAGE_ROWS) -> AsyncIterator[Sequence[Row]]:
-        cursor = self.connection.execute(query)
-        while page := cursor.fetchmany(rows):
-            yield page
-            await asyncio.sleep(0)  # a service in this process gets its turn
+    async def pages(
+        self, query: str, rows: int = PAGE_ROWS, values: Sequence[Any] = ()
+    ) -> AsyncIterator[Sequence[Row]]:
+        cursor = await self.aside(partial(self.connection.execute, query, values))
+        many = rows * PAGES_AT_ONCE if rows == PAGE_ROWS else rows  # fewer are asked for where each can be large
+        while fetched := await self.aside(partial(cursor.fetchmany, many)):
+            for start in range(0, len(fetched), rows):
+                yield fetched[start : start + rows]
+                await asyncio.sleep(0)  # a service in this process gets its turn
+
+    async def aside(self, work: Callable[[], T]) -> T:
+        """In a thread: a service in this process goes on while something is looked for or sorted."""
+        working = asyncio.create_task(asyncio.to_thread(work))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:  # the connection is closed next, and must not be in use then
+            self.connection.interrupt()
+            await asyncio.gather(working, return_exceptions=True)
+            raise
 
     async def among(self, query: str, values: Sequence[str]) -> Sequence[Row]:
         statement = f"{query} IN (SELECT value FROM json_each(?))"  # noqa: S608 - the values are a parameter
@@ -71,6 +89,7 @@ class SqliteSnapshot(Snapshot):
 @asynccontextmanager
 async def sqlite_snapshot(path: Path) -> AsyncIterator[Snapshot]:
     with closing(connect(path)) as connection:
+        connection.execute("PRAGMA temp_store = FILE")  # what has to be sorted may be larger than memory
         if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
             connection.execute("BEGIN")
             yield SqliteSnapshot(connection)
@@ -87,8 +106,10 @@ class PostgresSnapshot(Snapshot):
     def __init__(self, connection: "asyncpg.Connection[Any]") -> None:
         self.connection = connection
 
-    async def pages(self, query: str, rows: int = PAGE_ROWS) -> AsyncIterator[Sequence[Row]]:
-        cursor = await self.connection.cursor(query)
+    async def pages(
+        self, query: str, rows: int = PAGE_ROWS, values: Sequence[Any] = ()
+    ) -> AsyncIterator[Sequence[Row]]:
+        cursor = await self.connection.cursor(query, *values)
         while page := await cursor.fetch(rows):
             yield page
 

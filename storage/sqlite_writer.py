@@ -1,19 +1,25 @@
 """The ledger's hands on SQLite: one transaction per batch on the event loop, only the fsync of COMMIT off it."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import StaticPool
 
 from storage import search
 from storage.batch import (
     CASE_COLUMNS,
     FILED_COLUMNS,
+    FINDINGS_OF,
+    HISTORY,
+    KEPT,
     KNOWN_ADDRESS,
+    LETTERS,
     MOVING_COLUMNS,
     Batch,
     Loaded,
@@ -22,6 +28,7 @@ from storage.batch import (
 )
 from storage.cache import Cache
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
+from storage.events import recorded
 from storage.sealing import EVENT_COLUMNS
 from storage.sqlite import connect, driver, is_statement_wrong
 from storage.submissions import OutOfReach, Row, Submission, Unavailable
@@ -29,8 +36,11 @@ from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
 from workflow.errors import CaseworkError
 from workflow.events import at_text
+from workflow.findings import replay_finding
 from workflow.guards import Slot
 from workflow.people import AddPerson
+
+T = TypeVar("T")
 
 LOCK_TIMEOUT_SECONDS = 10.0
 SHORT_WAIT_SECONDS = 0.002
@@ -81,6 +91,16 @@ FORGET_KEYS = "DELETE FROM idempotency WHERE at < ?"
 INSERT_WORDS = "INSERT INTO case_search (rowid, words) VALUES (?, ?)"
 ADD_WORDS = "UPDATE case_search SET words = words || ' ' || ? WHERE rowid = ? AND length(words) < ?"
 MAX_INDEXED_CHARACTERS = 2_000_000
+ERASE = (
+    "DELETE FROM personal WHERE chain = :chain",
+    f"DELETE FROM personal WHERE chain IN ({FINDINGS_OF.format(':case')})",
+    "DELETE FROM attachments WHERE case_id = :case",
+    "DELETE FROM mail_refs WHERE case_id = :case",
+    f"DELETE FROM outbox WHERE chain = :chain AND kind IN {tuple(sorted(LETTERS))}",
+    "UPDATE case_search SET words = '' WHERE rowid = :number",
+)
+# The index only marks what was deleted, and forgets it when its parts are merged.
+FORGET_WORDS = "INSERT INTO case_search (case_search) VALUES ('optimize')"
 
 
 class SqliteWriter:
@@ -95,11 +115,16 @@ class SqliteWriter:
         self.next_number = 0
         self.data_version = -1
         self.connection: Any = None
+        self.turn = asyncio.Lock()
+        self.is_open = False
 
     async def open(self) -> None:
         self.connection = connect(self.path, busy_timeout_ms=0)
+        self.is_open = True
+        self.engine = create_engine("sqlite://", creator=lambda: self.connection, module=driver, poolclass=StaticPool)
 
     async def close(self) -> None:
+        self.is_open = False
         self.executor.shutdown()
         if self.connection is not None:
             self.connection.close()
@@ -109,6 +134,27 @@ class SqliteWriter:
         return self.current_directory()
 
     async def commit(self, submissions: Sequence[Submission]) -> list[Answer]:
+        async with self.turn:
+            return await self.commit_together(submissions)
+
+    async def aside(self, work: Callable[[Connection], T]) -> T:
+        """Carry out something small between two batches, which nothing that is cached depends on.
+
+        Done on another connection it would have to wait for a gap between batches, and empty the cache.
+        """
+        async with self.turn:
+            # SQLAlchemy rolls back what it finds as it begins and ends: both has to lie outside.
+            with self.engine.connect() as connection:
+                await self.begin()
+                try:
+                    result = work(connection)
+                    await self.make_durable()
+                except BaseException:
+                    self.abandon()
+                    raise
+            return result
+
+    async def commit_together(self, submissions: Sequence[Submission]) -> list[Answer]:
         await self.begin()
         try:
             self.notice_other_writers()
@@ -124,16 +170,17 @@ class SqliteWriter:
                 raise Unavailable(str(failure)) from failure
             raise
         self.remember(batch)
+        if batch.erasures:
+            self.clear_journal()
         return answers
 
+    def clear_journal(self) -> None:
+        """What was erased still stands in the write-ahead log until that begins anew; a reader can put that off."""
+        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+
     async def forget_keys(self, lifetime: timedelta) -> None:
-        await self.begin()
-        try:
-            self.connection.execute(FORGET_KEYS, (at_text(self.clock() - lifetime),))
-            await self.make_durable()
-        except BaseException:
-            self.abandon()
-            raise
+        before = at_text(self.clock() - lifetime)
+        await self.aside(lambda connection: connection.exec_driver_sql(FORGET_KEYS, (before,)))
 
     async def begin(self) -> None:
         """Never wait inside SQLite: that would hold up the event loop."""
@@ -251,6 +298,12 @@ class SqliteWriter:
                 loaded.known_addresses.add(command.email)
             return
         needs = needs_of(submission, entry.case if entry else None)
+        if needs.kept and entry is not None and (chain := entry.case.chain) not in loaded.kept:
+            loaded.kept[chain] = self.connection.execute(KEPT.format("?1", "?2"), (chain, entry.case.id)).fetchall()
+        if needs.finding and needs.finding not in loaded.findings:
+            history = self.connection.execute(HISTORY.format("?"), (needs.finding,)).fetchall()
+            if finding := replay_finding(recorded(*row) for row in history):
+                loaded.findings[needs.finding] = finding
         for reference in needs.purchases:
             if reference not in loaded.linked:
                 self.load_purchase(loaded, reference)
@@ -281,6 +334,9 @@ class SqliteWriter:
 
     def write(self, batch: Batch) -> None:
         many = self.connection.executemany
+        for chain, case in batch.erasures.items():
+            for statement in ERASE:
+                self.connection.execute(statement, {"chain": chain, "case": case.id, "number": case.number})
         for statement, rows in (
             (INSERT_EVENT, batch.events),
             (INSERT_PERSONAL, batch.personal),
@@ -305,6 +361,8 @@ class SqliteWriter:
                 self.connection.execute(INSERT_WORDS, (number, document))
             else:
                 self.connection.execute(ADD_WORDS, (document, number, MAX_INDEXED_CHARACTERS))
+        if batch.erasures:
+            self.connection.execute(FORGET_WORDS)
 
     def write_cases(self, batch: Batch) -> None:
         """The only place where SQLite's case rows change."""

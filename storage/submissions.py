@@ -8,6 +8,7 @@ from workflow.cases import Case
 from workflow.commands import Command
 from workflow.errors import CaseworkError
 from workflow.events import Recorded
+from workflow.findings import Finding
 from workflow.people import Person
 from workflow.roles import Actor
 
@@ -42,8 +43,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """A durable outcome: the case as the command left it, its texts by pointer, and the case's events it caused.
 
     `seq` is the first of those events (the one that would be next, if nothing had to change); `person` is set for
-    commands about people, and neither is for the policy's. `repeated` says that an earlier request with the same key
-    did it.
+    commands about people, `finding` for those about findings, and none of them for the policy's. `repeated` says that
+    an earlier request with the same key did it.
     """
 
     case: Case | None = None
@@ -51,6 +52,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Recorded, ...] = ()
     seq: int = 0
     person: Person | None = None
+    finding: Finding | None = None
     repeated: bool = False
 
     @property

@@ -84,6 +84,30 @@ class PositionRow(SQLModel, table=True):
     event_id: int = Field(sa_column=Column(BigInteger, unique=True, nullable=False))
 
 
+class TileRow(SQLModel, table=True):
+    """The tree over the log, as C2SP's tlog-tiles: the hashes of one tile, one after the other."""
+
+    __tablename__ = "tiles"
+
+    level: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    n: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    hashes: bytes = Field(sa_type=LargeBinary)
+
+
+class CheckpointRow(SQLModel, table=True):
+    """The checkpoints that were signed. What nobody can take back lies outside: see `storage.keys`."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (Unique("origin", "size", name="one_checkpoint_per_size"),)
+
+    id: int | None = Field(default=None, sa_column=Column(BIG_KEY, Identity(always=True), primary_key=True))
+    origin: str = Field(sa_type=Text)
+    size: int = Field(sa_type=BigInteger)
+    root: str = Field(sa_type=Text)
+    note: str = Field(sa_type=Text)
+    at: str = Field(sa_type=Text)
+
+
 class PersonalRow(SQLModel, table=True):
     """Personal texts with the salts of their commitments. Deleting a row erases; the chain stays whole."""
 

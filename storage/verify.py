@@ -6,39 +6,60 @@ out again, over one snapshot and in flat memory. (The search index is no evidenc
 
 import gc
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
-from storage import schema
+from storage import notes, schema
 from storage.batch import CASE_COLUMNS, case_row
 from storage.chains import EVENTS, Known, Walk
 from storage.database import Database
 from storage.events import UNFIT, recorded
+from storage.journal import CannotErase, Journal, entry_of, journal_faults, undone
+from storage.keys import Announcements, CannotSign, KeyFolder
+from storage.merkle import EMPTY_ROOT, HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Range, grown_tiles, tile_path
+from storage.notes import Checkpoint, Note
 from storage.sealing import commitment
 from storage.snapshot import UNREADABLE, Snapshot, snapshot
 from storage.submissions import Row
+from storage.tree import TILE_BYTES
 from workflow.canonical import ZEROS, canonical
-from workflow.cases import Case, Purchase, booked_slot, case_number_text
+from workflow.cases import Case, Purchase, booked_slot, case_number_text, chain_of
+from workflow.comparing import Change, changes
 from workflow.events import PurchaseChanged, at_text
+from workflow.findings import Finding
 from workflow.people import Person, token_commitment
 
 LISTED_FAULTS = 21
 COMPARED_TOGETHER = 200  # cases whose chains have been followed, and whose rows are then read
 COUNTS = ("events", "cases", "people", "texts", "attachments")
+TILES_AT_ONCE = 32
 FILES_AT_ONCE = 4  # attachments can be large
 
 
+class Drift(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of a row that is not what the log says: `body.grounds[g5].verified`. None is what is absent as well."""
+
+    field: str
+    stored: Any
+    logged: Any
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that casework cannot have written and, if it lies in a chain, at which event."""
+    """Something that casework cannot have written and, if it lies in a chain, at which event.
+
+    Of a row that is not what the log says, `drift` has field by field what differs.
+    """
 
     what: str
     chain: str | None = None
     seq: int | None = None
+    drift: tuple[Drift, ...] = ()
 
     def __str__(self) -> str:
         return self.what if self.chain is None else f"{self.chain} event {self.seq}: {self.what}"
@@ -47,8 +68,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at, and what was found: `faults` are the first ones of `fault_count`.
 
-    `warnings` say who could take the database's own defences down. `chain_seconds` went into following and replaying
-    the chains and comparing the cases with them, `text_seconds` into opening commitments.
+    `warnings` say who could take the database's own defences down, and what could not be compared. `chain_seconds`
+    went into following and replaying the chains and comparing the cases with them, `text_seconds` into opening
+    commitments.
     """
 
     counts: dict[str, int]
@@ -69,11 +91,19 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return self.counts["events"] / self.chain_seconds
 
 
-async def verify(database: Database, progress: Callable[[int], None] | None = None) -> Report:
-    """Follow and replay every chain, and compare every row. `progress` hears how many events have been followed."""
+async def verify(
+    database: Database,
+    progress: Callable[[int], None] | None = None,
+    folder: Path | None = None,
+    erasures_in: Path | None = None,
+) -> Report:
+    """Follow and replay every chain, and compare every row. `progress` hears how many events have been followed.
+
+    What was cut off or rolled back can be told only by the last checkpoint, which is kept outside, in `folder`.
+    """
     began = time.perf_counter()
     async with snapshot(database) as reading:
-        verification = Verification(reading, progress or (lambda _: None))
+        verification = Verification(reading, progress or (lambda _: None), folder, erasures_in)
         await verification.run()
     missing, warnings = await database.run(defence_faults)
     for one in missing:
@@ -83,7 +113,7 @@ async def verify(database: Database, progress: Callable[[int], None] | None = No
         counts=dict(verification.counts),
         faults=tuple(verification.faults),
         fault_count=verification.fault_count,
-        warnings=warnings,
+        warnings=(*warnings, *verification.warnings),
         chain_seconds=seconds["chains"],
         text_seconds=seconds["texts"] + seconds["attachments"],
         seconds=time.perf_counter() - began,
@@ -111,8 +141,18 @@ def no_collector() -> Iterator[None]:
 class Verification:
     """One run over one snapshot."""
 
-    def __init__(self, reading: Snapshot, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        reading: Snapshot,
+        progress: Callable[[int], None],
+        folder: Path | None,
+        erasures_in: Path | None = None,
+    ) -> None:
         self.reading = reading
+        self.erasures_in = erasures_in
+        self.folder = folder
+        self.warnings: list[str] = []
+        self.keys = Announcements()
         self.bytes = AS_BYTES[reading.dialect]
         self.progress = progress
         self.counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
@@ -122,15 +162,27 @@ class Verification:
         self.known = Known()
         self.followed: list[Case] = []
         self.people: list[Person] = []
+        self.findings: list[Finding] = []
 
-    def fault(self, what: str, chain: str | None = None, seq: int | None = None) -> None:
+    def fault(self, what: str, chain: str | None = None, seq: int | None = None, drift: tuple[Drift, ...] = ()) -> None:
         self.fault_count += 1
         if len(self.faults) < LISTED_FAULTS:
-            self.faults.append(Fault(what=what, chain=chain, seq=seq))
+            self.faults.append(Fault(what=what, chain=chain, seq=seq, drift=drift))
 
     async def run(self) -> None:
         # What says most precisely where something is wrong comes first.
-        checks = (self.chains, self.purchases, self.desk, self.relations, self.texts, self.attachments, self.file)
+        checks = (
+            self.chains,
+            self.purchases,
+            self.desk,
+            self.attachings,
+            self.relations,
+            self.tree,
+            self.texts,
+            self.attachments,
+            self.erasures,
+            self.file,
+        )
         for check in checks:
             began = time.perf_counter()
             try:
@@ -162,6 +214,10 @@ class Verification:
             self.followed.append(state)
         elif isinstance(state, Person):
             self.people.append(state)
+        elif isinstance(state, Finding):
+            self.findings.append(state)
+        elif isinstance(state, Announcements):
+            self.keys = state
 
     async def compare_cases(self) -> None:
         """Those that were followed since the last time, with everything that is stored of them."""
@@ -189,6 +245,77 @@ class Verification:
         query = f"SELECT {', '.join(columns)} FROM {table} WHERE {columns[0]}"  # noqa: S608 - names, no input
         return {row[0]: tuple(row) for row in await self.reading.among(query, keys)}
 
+    # The tree over the log, and what was signed of it.
+
+    async def tree(self) -> None:
+        """The tiles are made of the events in the order of their positions, and so is every root that was signed."""
+        signed = [*await self.signed()]
+        grown = Regrown(size for size, *_ in signed)
+        stored = TileReader(self.reading.pages(TILES.format(**self.bytes), TILES_AT_ONCE))
+        with no_collector():
+            async for page in self.reading.pages(POSITIONED):
+                for position, chain, seq, digest in page:
+                    if position != grown.size + 1:
+                        self.fault(f"no event has the position {grown.size + 1}, after which {position} comes")
+                        return
+                    leaf = await stored.leaf(grown.size)
+                    if leaf is not None and leaf.hex() != digest:
+                        self.fault(f"is not the event that the tree has at position {position}", chain, seq)
+                        return  # from here on everything is another tree
+                    try:
+                        grown.append(bytes.fromhex(digest))
+                    except (TypeError, ValueError):
+                        self.fault("has no hash", chain, seq)
+                        return
+        async for fault in stored.faults(grown):
+            self.fault(fault)
+        for size, root, what in signed:
+            if size > grown.size:
+                self.fault(
+                    f"{what} is over {size} events, and there are {grown.size}: some were cut off, or rolled back"
+                )
+            elif grown.roots[size] != root:
+                self.fault(f"{what} is over {size} events that are not the first {size} of this log")
+
+    async def signed(self) -> list[tuple[int, bytes, str]]:
+        """Size, root and name of each checkpoint whose note says what its row says, and is signed."""
+        found = []
+        for number, origin, size, root, note in await self.reading.rows(CHECKPOINTS.format(**self.bytes)):
+            what = f"the checkpoint {number}"
+            if (checkpoint := self.opened(note, what)) is not None:
+                if (checkpoint.origin, checkpoint.size, checkpoint.root.hex()) != (origin, size, root):
+                    self.fault(f"{what}: the row does not say what the note says")
+                found.append((checkpoint.size, checkpoint.root, what))
+        return [*found, *self.outside()]
+
+    def opened(self, note: bytes, what: str) -> Checkpoint | None:
+        try:
+            read = Note.parse(note)
+            notes.verify(read, self.keys.verifiers)
+            return Checkpoint.parse(read.text)
+        except UNFIT as unfit:
+            self.fault(f"{what} is not one that was signed: {unfit}")
+            return None
+
+    def outside(self) -> Iterator[tuple[int, bytes, str]]:
+        """The checkpoint that is kept outside, unless an operator has given it up."""
+        if self.folder is None or not self.known.log:
+            return
+        try:
+            keys = KeyFolder(self.folder, self.known.log)
+            if not keys.checkpoint.exists() and not keys.key.exists():
+                if self.keys.history:
+                    self.warnings.append(f"no checkpoint outside the database was looked at: {self.folder} has none")
+                return
+            note = str(keys.kept())
+        except CannotSign as missing:
+            self.fault(str(missing))
+            return
+        given_up = {one.abandoned for one in self.keys.history}
+        if note not in given_up:
+            checkpoint = Checkpoint.parse(Note.parse(note.encode()).text)
+            yield checkpoint.size, checkpoint.root, f"the last checkpoint, in {keys.checkpoint},"
+
     # What else is stored.
 
     async def texts(self) -> None:
@@ -206,6 +333,31 @@ class Verification:
                 committed = event.personal.get("content") if event.data.attachment == attachment else None
                 self.open(f"the attachment {attachment}", chain, seq, committed, commitment(salt, content))
             self.counts["attachments"] += len(page)
+
+    async def erasures(self) -> None:
+        """What was erased is gone, and would not come back with an older backup."""
+        known = []
+        for body, digest in await self.reading.rows(ERASED):
+            with suppress(KeyError, TypeError, *UNFIT):  # told where its chain is followed
+                known.append(entry_of(recorded(body, digest)))
+        for one in known:
+            for what, left_over in LEFT_OVER.items():
+                for seq, name in await self.reading.among(left_over.format(one.through), [one.chain]):
+                    self.fault(f"the {what} {name!r} was erased, and is there", one.chain, seq)
+        for chain, seq, name in await self.reading.rows(LEFT_OVER_IN_FINDINGS):
+            self.fault(f"the text {name!r} was erased with its case, and is there", chain, seq)
+        if self.erasures_in is None or not self.known.log:
+            return
+        journal = Journal(self.erasures_in, self.known.log)
+        for fault in journal_faults(journal, tuple(known)):
+            self.fault(fault)
+        with suppress(CannotErase):
+            ids = [one.case_id for one in undone(journal.entries(), tuple(known))]
+            if waiting := await self.reading.among("SELECT id FROM cases WHERE id", ids):
+                self.warnings.append(
+                    f"the journal of erasures, {journal.path}, has some of {len(waiting)} cases that this database"
+                    " lacks: they are carried out again before the desk serves"
+                )
 
     def open(self, name: str, chain: str, seq: int, committed: str | None, opened: str) -> None:
         if committed is None:
@@ -253,6 +405,16 @@ class Verification:
         ]
         self.compare_all("the token", ("id", "person_id", "hash"), stored, tokens)
 
+    async def attachings(self) -> None:
+        """What was found is found in an event that the log has."""
+        cases = sorted({chain_of(one.case) for one in self.findings})
+        events = {
+            tuple(row) for row in await self.reading.among("SELECT chain, seq, hash FROM events WHERE chain", cases)
+        }
+        for one in self.findings:
+            if (chain_of(one.case), one.seq, one.event) not in events:
+                self.fault("is about an event that the log does not have", one.chain, 1)
+
     async def relations(self) -> None:
         for sentence, query in NAMES.items():
             for row in await self.reading.rows(f"{query} LIMIT {LISTED_FAULTS}"):
@@ -296,7 +458,79 @@ class Verification:
         elif wanted is None:
             self.fault(f"{name}: there is a row, and nothing in the log", *place)
         else:
-            self.fault(f"{name}: the row is not what the log says in {differing(columns, found, wanted)}", *place)
+            what = f"{name}: the row is not what the log says in {differing(columns, found, wanted)}"
+            self.fault(what, *place, tuple(drifts(columns, found, wanted)))
+
+
+class Regrown:
+    """The tree over the leaves that are given to it: its nodes that stand in tiles, and its roots at some sizes."""
+
+    def __init__(self, sizes: Iterable[int]) -> None:
+        self.range = Range()
+        self.wanted = set(sizes)
+        self.roots = {0: EMPTY_ROOT}
+        self.upper: defaultdict[int, bytearray] = defaultdict(bytearray)
+
+    @property
+    def size(self) -> int:
+        return self.range.size
+
+    def append(self, leaf: bytes) -> None:
+        completed = self.range.append(leaf)
+        for level, node in enumerate(completed[TILE_HEIGHT::TILE_HEIGHT], start=1):
+            self.upper[level] += node
+        if self.range.size in self.wanted:
+            self.roots[self.range.size] = self.range.root()
+
+    def tile(self, level: int, index: int) -> bytes:
+        return bytes(self.upper[level][index * TILE_BYTES : (index + 1) * TILE_BYTES])
+
+
+class TileReader:
+    """The stored tiles, lowest level first, in one reading."""
+
+    def __init__(self, tiles: AsyncIterator[Sequence[Row]]) -> None:
+        self.tiles = tiles
+        self.page: list[Row] = []
+        self.size = 0  # of the tree, as far as its leaves have been read
+        self.hashes = b""
+        self.ended = False
+
+    async def next(self) -> Row | None:
+        if not self.page:
+            async for page in self.tiles:
+                self.page = [*page]
+                break
+        return self.page.pop(0) if self.page else None
+
+    async def leaf(self, index: int) -> bytes | None:
+        """The hash of a leaf, each asked for in its turn; None where the tree has not come so far."""
+        if index >= self.size and not self.ended:
+            tile = await self.next()
+            if tile is not None and tile[:2] == (0, index // TILE_WIDTH) and len(tile[2]) in TILE_SIZES:
+                self.hashes = tile[2]
+                self.size = index + len(self.hashes) // HASH_BYTES
+            else:
+                self.ended = True
+                self.page[:0] = [tile] if tile else []
+        place = index % TILE_WIDTH * HASH_BYTES
+        return self.hashes[place : place + HASH_BYTES] if index < self.size else None
+
+    async def faults(self, grown: Regrown) -> AsyncIterator[str]:
+        """What is wrong with all further tiles."""
+        if self.size > grown.size:
+            yield f"the tree has {self.size} events, and the log {grown.size}: some were cut off"
+            return
+        expected = {(level, index): width for level, index, width in grown_tiles(0, self.size) if level}
+        while (tile := await self.next()) is not None:
+            level, index, hashes = tile
+            width = expected.pop((level, index), 0)
+            if width == 0:
+                yield f"the tree has the tile {tile_path(level, index)}, which it cannot have yet"
+            elif hashes != grown.tile(level, index)[: width * HASH_BYTES]:
+                yield f"the tile {tile_path(level, index)} is not what follows from the events"
+        for level, index in expected:
+            yield f"the tile {tile_path(level, index)} is missing"
 
 
 def name_at(case: Case) -> str:
@@ -319,6 +553,19 @@ def differing_fields(found: str, wanted: str) -> list[str]:
     except UNFIT:
         return ["body"]
     return [f"body.{key}" for key in sorted(one.keys() | other.keys()) if one.get(key) != other.get(key)] or ["body"]
+
+
+def drifts(columns: Sequence[str], found: Row, wanted: Row) -> Iterator[Drift]:
+    """What differs, with what is stored and what the log says; of a body field by field."""
+    for column, one, other in zip(columns, found, wanted, strict=True):
+        if one == other:
+            continue
+        inner: tuple[Change, ...] = ()
+        if column == "body":
+            with suppress(*UNFIT):
+                inner = changes(*(msgspec.json.decode(body, type=dict[str, Any]) for body in (one, other)))
+        for change in inner or (Change(path="", before=one, after=other),):
+            yield Drift(field=f"{column}.{change.path}".removesuffix("."), stored=change.before, logged=change.after)
 
 
 def purchase_row(purchase: Purchase) -> Row:
@@ -373,12 +620,14 @@ FILES = """
 """
 # SQLite keeps whatever it is given, whatever the column.
 AS_BYTES = {
-    "sqlite": {name: f"CAST({name} AS BLOB)" for name in ("body", "salt", "value", "content")},
+    "sqlite": {name: f"CAST({name} AS BLOB)" for name in ("body", "salt", "value", "content", "hashes", "note")},
     "postgresql": {
         "body": "convert_to(body, 'UTF8')",
         "salt": "salt",
         "value": "convert_to(value, 'UTF8')",
         "content": "content",
+        "hashes": "hashes",
+        "note": "convert_to(note, 'UTF8')",
     },
 }
 PURCHASE_COLUMNS = ("reference", "currency", "paid", "refunded", "reserved", "body")
@@ -389,6 +638,29 @@ UNLINKED = f"""
 """  # noqa: S608 - names
 PURCHASES_CHANGED = "SELECT body, hash FROM events WHERE type = 'purchase_changed' ORDER BY id"
 STEPS = """SELECT lifecycle || '/' || source || '/' || "trigger", target FROM lifecycle_edges"""
+
+POSITIONED = "SELECT position, chain, seq, hash FROM positions JOIN events ON id = event_id ORDER BY position"
+TILES = "SELECT level, n, {hashes} FROM tiles ORDER BY level, n"
+TILE_SIZES = range(HASH_BYTES, TILE_BYTES + 1, HASH_BYTES)
+CHECKPOINTS = "SELECT id, origin, size, root, {note} FROM checkpoints ORDER BY id"
+
+ERASED = "SELECT body, hash FROM events WHERE type = 'erased' ORDER BY id"
+LEFT_OVER = {
+    "text": """
+        SELECT seq, field FROM personal WHERE NOT EXISTS (
+            SELECT 1 FROM events WHERE events.chain = personal.chain AND events.seq = personal.seq AND type = 'erased'
+        ) AND seq <= {} AND chain
+    """,
+    "attachment": "SELECT seq, id FROM attachments WHERE seq <= {} AND 'case:' || case_id",
+}
+LEFT_OVER_IN_FINDINGS = """
+    SELECT DISTINCT text.chain, text.seq, text.field FROM events AS erased
+    JOIN events AS opened ON opened.type = 'finding_opened'
+        AND substr(opened.chain, 1, length(erased.chain) + 4) = 'finding:' || substr(erased.chain, 6) || ':'
+    JOIN personal AS text ON text.chain = opened.chain
+    JOIN events AS said ON said.chain = text.chain AND said.seq = text.seq AND said.id < erased.id
+    WHERE erased.type = 'erased' ORDER BY 1, 2, 3
+"""
 
 # What must not be: names for the sentence, or a place in a chain.
 NAMES = {

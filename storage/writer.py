@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from storage.batch import UNCACHED_FIELDS, Entry, Repeat
+from storage.cache import Cache
 from storage.directory import Directory
 from storage.submissions import Receipt, Row, Submission
 from workflow.cases import Case, chain_of
@@ -22,6 +23,8 @@ BULKY = tuple(sorted(UNCACHED_FIELDS))
 
 class Writer(Protocol):
     """Makes commands durable. The only thing that changes a case, a person, a purchase or the log."""
+
+    cache: Cache
 
     async def open(self) -> None: ...
 

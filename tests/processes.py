@@ -11,6 +11,8 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
+from sqlalchemy import make_url
+
 ROOT = Path(__file__).parents[1]
 PROGRAM = (sys.executable, "-m", "api.cli")
 SECRET_KEY = "known to the tests and to nobody else"
@@ -20,8 +22,16 @@ PATIENCE_SECONDS = 90  # of a machine that is busy with other tests
 def environment(url: str, **settings: str) -> dict[str, str]:
     """`settings` are named without their CASEWORK_; none of the surrounding environment's count."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CASEWORK_")}
-    settings = {"database_url": url, "secret_key": SECRET_KEY} | settings
+    settings = {"database_url": url, "secret_key": SECRET_KEY, "key_folder": str(key_folder(url))} | settings
     return kept | {f"CASEWORK_{name.upper()}": value for name, value in settings.items()}
+
+
+def key_folder(url: str) -> Path:
+    """Beside the database; it goes when that goes."""
+    target = make_url(url)
+    if target.get_backend_name() == "sqlite":
+        return Path(str(target.database)).parent
+    return Path(str(target.query.get("host", "/nowhere"))).parent / "keys"
 
 
 def casework(*arguments: str | Path, url: str, **settings: str) -> "subprocess.CompletedProcess[str]":

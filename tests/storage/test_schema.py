@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -15,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import SQLModel
 
 from storage import defences, schema
+from storage.tree import extend
 from tests.databases import REFUSALS, RawSql, database_of, migrate, raw_sql, run_sync
 from tests.storage.histories import tell
 
@@ -73,6 +75,23 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_url: str) -> None:
         migrate(empty_url)
 
     assert run_sync(empty_url, everything) == before
+
+
+def test_a_desk_of_the_first_release_is_brought_up_to_date_and_its_log_taken_into_the_tree(empty_url: str) -> None:
+    def first_release(connection: Connection) -> None:
+        with connection.begin():
+            config = Config()
+            config.set_main_option("script_location", "storage:migrations")
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+
+    run_sync(empty_url, first_release)
+    tell(empty_url)
+
+    migrate(empty_url)
+
+    assert run_sync(empty_url, definition_faults) == ()
+    assert run_sync(empty_url, extend) == (5 if empty_url.startswith("sqlite") else 4)  # one has no position yet
 
 
 def test_the_migrated_schema_is_the_declared_one(database_url: str) -> None:

@@ -504,6 +504,16 @@ THE_LOG = [
         "a chain of no kind", "elsewhere:1", 1, "note_added has no place in this chain", Draft(data=e.NoteAdded())
     ),
     appending(
+        "a sample that is none", "sample:1", 1, "note_added has no place in this chain", Draft(data=e.NoteAdded())
+    ),
+    appending(
+        "an answer to nothing",
+        "finding:A:1",
+        1,
+        "the chain does not begin with its finding",
+        Draft(data=e.FindingAnswered()),
+    ),
+    appending(
         "a refusal that is none", "refusal:1", 1, "note_added has no place in this chain", Draft(data=e.NoteAdded())
     ),
     appending(

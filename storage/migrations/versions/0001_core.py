@@ -28,7 +28,7 @@ def upgrade() -> None:
     dialect = connection.dialect.name
     for statement in POSTGRESQL_ONLY if dialect == "postgresql" else SQLITE_ONLY:
         connection.exec_driver_sql(statement)
-    defences.install(connection)
+    defences.install(connection, "events", "positions", "lifecycle_edges", "policies", "personal")
 
 
 def create_log() -> None:
