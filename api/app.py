@@ -14,7 +14,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from api import attachments, cases, feed, health, lifecycle, people, policy
+from api import (
+    attachments,
+    audit,
+    auditing,
+    bundles,
+    cases,
+    cuts,
+    erasures,
+    exports,
+    feed,
+    findings,
+    health,
+    lifecycle,
+    people,
+    policy,
+    reports,
+    reviewing,
+    samples,
+)
 from api.desk import Desk
 from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
 from api.middleware import Requests
@@ -27,8 +45,18 @@ VERSION = "0.1.0"
 ROUTERS = (
     cases.router,
     attachments.router,
+    bundles.router,
+    exports.router,
+    erasures.router,
+    reviewing.router,
+    cuts.router,
     lifecycle.path_router,
     feed.router,
+    audit.router,
+    auditing.router,
+    samples.router,
+    findings.router,
+    reports.router,
     policy.router,
     lifecycle.lifecycle_router,
     people.router,

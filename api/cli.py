@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 import msgspec
 import typer
 
-from workflow.errors import CaseworkError, NotFound, bad_field
+from workflow.errors import BadInput, CaseworkError, NotFound, bad_field
 from workflow.people import AddPerson, DisablePerson, Person, RevokeToken, SetRoles
 from workflow.roles import STAFF_ROLES, Role
 
@@ -43,7 +43,15 @@ cli = typer.Typer(
 user = typer.Typer(help="The people of the desk.", no_args_is_help=True)
 token = typer.Typer(help="Their bearer tokens.", no_args_is_help=True)
 policy = typer.Typer(help="The versions of the policy.", no_args_is_help=True)
-for group, name in ((user, "user"), (token, "token"), (policy, "policy")):
+key = typer.Typer(help="The key that signs checkpoints of the log.", no_args_is_help=True)
+checkpoint = typer.Typer(help="The signed checkpoints of the log.", no_args_is_help=True)
+for group, name in (
+    (user, "user"),
+    (token, "token"),
+    (policy, "policy"),
+    (key, "key"),
+    (checkpoint, "checkpoint"),
+):
     cli.add_typer(group, name=name)
 
 
@@ -118,9 +126,15 @@ def in_the_database(work: "Callable[[Database], Coroutine[Any, Any, T]]") -> T:
     return asyncio.run(run())
 
 
-async def submit(desk: "Desk", command: "Command") -> "Receipt":
+def with_the_keys(work: "Callable[[Database, Path], Coroutine[Any, Any, T]]") -> T:
+    """For work that needs the folder of the signing key besides."""
+    folder = read_settings().keys_in
+    return in_the_database(lambda database: work(database, folder))
+
+
+async def submit(desk: "Desk", command: "Command", case_id: str | None = None) -> "Receipt":
     """As the operator, who may do what an admin may."""
-    return await desk.submit_as_system("operator", command, via="cli", admin=True)
+    return await desk.submit_as_system("operator", command, case_id, via="cli", admin=True)
 
 
 # What is said on the command line.
@@ -142,6 +156,12 @@ def address(text: str) -> str:
         return is_email(line(text))
     except ValueError as bad:
         raise typer.BadParameter(str(bad)) from bad
+
+
+def legal_basis(text: str) -> str:
+    if "@" in text:
+        raise typer.BadParameter("stays in the log for good, so it must not hold an address")
+    return line(text)
 
 
 def moment(text: str) -> datetime:
@@ -405,21 +425,96 @@ def import_mail(
 
 @cli.command()
 def replay(
-    name: CaseName,
+    name: Annotated[
+        str | None, typer.Argument(parser=line, metavar="CASE", help="Its id, or its number such as C-1042.")
+    ] = None,
+    seq: Annotated[
+        int | None, typer.Argument(min=1, max=2**31 - 1, metavar="SEQ", help="With --why: one decision, by its number.")
+    ] = None,
+    *,
     version: Annotated[int | None, typer.Option(min=1, max=2**31 - 1, help="As it stood at this version.")] = None,
     at: Annotated[
         datetime | None, typer.Option(parser=moment, metavar="TIME", help="As it stood at this moment.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", parser=line, metavar="POINT", help="What changed since a version or a time.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", parser=line, metavar="POINT", help="With --from: until then, instead of now.")
+    ] = None,
+    why: Annotated[
+        bool, typer.Option("--why", help="What its decisions rested on, each made again; exits with 1 if one differs.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All cases, at one point of the log.")] = False,
+    position: Annotated[
+        int | None, typer.Option(min=1, max=2**53, help="With --all: up to this position of the log.")
+    ] = None,
 ) -> None:
-    """Print a case's history, and the case as its events alone tell of it; exits with 1 if the stored one differs."""
-    if version is not None and at is not None:
-        raise typer.BadParameter("give --version or --at, not both")
+    """Print a case's history, and the case as its events alone tell of it; exits with 1 if the stored one differs.
+
+    Or what changed between two points of it; or why it was decided as it was; or how all cases stood.
+    """
+    given = {
+        "--version": version is not None,
+        "--at": at is not None,
+        "--from": start is not None,
+        "--why": why,
+        "--position": position is not None,
+    }
+    if sum(given.values()) > 1:
+        raise typer.BadParameter(f"give one of {', '.join(one for one, is_given in given.items() if is_given)}")
+    if (everything and (version, start) != (None, None)) or everything is (name is not None) or (everything and why):
+        raise typer.BadParameter("give a CASE, or --all with --at or --position")
+    if (end and not start) or (seq and not why) or (position and not everything):
+        raise typer.BadParameter("--to goes with --from, SEQ with --why, --position with --all")
+    if name is None:
+        replay_all(position, at)
+    elif start is not None:
+        replay_between(name, start, end)
+    elif why:
+        replay_reasons(name, seq)
+    else:
+        replay_case(name, version, at)
+
+
+def replay_case(name: str, version: int | None, at: datetime | None) -> None:
     from api.printing import print_replay
     from api.replaying import replayed
 
     telling = in_the_database(lambda database: replayed(database, name, version, at))
     print_replay(telling)
     raise typer.Exit(0 if telling.matches is not False else 1)
+
+
+def replay_between(name: str, start: str, end: str | None) -> None:
+    from api.printing import print_difference
+    from api.replaying import between
+
+    print_difference(in_the_database(lambda database: between(database, name, start, end)))
+
+
+def replay_reasons(name: str, seq: int | None) -> None:
+    from api.printing import print_reasons
+    from api.replaying import reasons
+
+    found = in_the_database(lambda database: reasons(database, name, seq))
+    print_reasons(found)
+    raise typer.Exit(0 if all(one.is_equal for one in found.reviews) else 1)
+
+
+def replay_all(position: int | None, at: datetime | None) -> None:
+    from api.cuts import point
+    from api.printing import print_cut
+    from api.replaying import names_of_actors
+    from storage import cuts
+    from storage.sequencer import Sequencer
+
+    async def work(database: "Database") -> None:
+        cut = await point(database, Sequencer(database), position, at)
+        stood, names = cuts.all_stood(database, cut), await names_of_actors(database)
+        await print_cut(stood, await cuts.counted(database, cut), cut, names)
+
+    in_the_database(work)
 
 
 class Format(StrEnum):
@@ -458,40 +553,311 @@ def diagram(
 
 
 @cli.command()
-def verify() -> None:
+def verify(
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The report as JSON, with every difference it names.")
+    ] = False,
+) -> None:
     """Follow every chain, replay every case and compare it with what is stored; exits with 1 at anything wrong."""
     from api.printing import events_shown, print_report
     from storage import verify as proof
 
     async def work(database: "Database") -> proof.Report:
         with await events_shown(database, "Verifying") as progress:
-            return await proof.verify(database, progress)
+            return await proof.verify(database, progress, settings.keys_in, settings.erasures_in)
 
+    settings = read_settings()
     report = in_the_database(work)
-    print_report(report)
+    if as_json:
+        typer.echo(msgspec.json.encode(report))
+    else:
+        print_report(report)
     raise typer.Exit(1 if report.fault_count else 0)
 
 
-@cli.command()
-def export(file: Output = None) -> None:
-    """Print all events in their order, one JSON object a line; they hold no personal data."""
-    from sqlalchemy import select
+@key.command("show")
+def show_keys() -> None:
+    """Print the verifier keys of the log, the one in use last: what others check its checkpoints with."""
+    from storage.keys import announcements
 
-    from api.printing import events_shown
-    from storage.cases import EVENTS, POSITIONS
+    for one in in_the_database(lambda database: database.run(announcements)):
+        typer.echo(one.vkey)
+
+
+@key.command("rotate")
+def rotate_key() -> None:
+    """Make another key, which the one before it introduces in the log, and print its verifier key."""
+    from storage import keys
+    from storage.database import utc_now
+
+    typer.echo(str(with_the_keys(lambda database, folder: keys.rotate(database, folder, utc_now()))))
+
+
+@checkpoint.command("publish")
+def publish_checkpoint(
+    to: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Append it, if it is not there yet.")
+    ] = None,
+    webhook: Annotated[str | None, typer.Option(metavar="URL", help="POST it as text.")] = None,
+    mailbox: Annotated[Path | None, typer.Option(metavar="DIR", help="Put it into a Maildir, as a mail.")] = None,
+    mail: Annotated[
+        str | None, typer.Option(parser=address, metavar="ADDRESS", help="Mail it, by CASEWORK_SMTP_URL.")
+    ] = None,
+) -> None:
+    """Hand the newest checkpoint to somebody outside, or print it; what was recorded until now is under it."""
+    from api import publishing
+    from storage import checkpoints
+    from storage.keys import CannotSign, KeyFolder, log_of
     from storage.sequencer import Sequencer
 
+    settings = read_settings()
+    sender = settings.support_address
+
+    async def newest(database: "Database") -> "tuple[checkpoints.Signed | None, CannotSign | None]":
+        sequencer = Sequencer(database, KeyFolder(settings.keys_in, await log_of(database)))
+        try:
+            return await sequencer.settle(), None
+        except CannotSign as refused:  # what was signed before is no less true
+            return await checkpoints.newest(database), refused
+
+    signed, refused = in_the_database(newest)
+    if signed is not None:
+        if to is not None:
+            publishing.append_to(to, signed)
+        if webhook is not None:
+            publishing.post_to(webhook, signed)
+        if mailbox is not None:
+            publishing.deliver_to(mailbox, signed, sender)
+        if mail is not None:
+            server = settings.smtp_url.get_secret_value() if settings.smtp_url else ""
+            publishing.mail_to(mail, signed, sender, server)
+        if (to, webhook, mailbox, mail) == (None, None, None, None):
+            typer.echo(signed.note, nl=False)
+    if refused is not None:
+        raise refused
+
+
+@checkpoint.command("adopt")
+def adopt_state() -> None:
+    """Go on from the database as it is, though it is not the one that was signed: after restoring an older backup.
+
+    The log gets another name in checkpoints, and another key; its next event names the checkpoint that is given up.
+    """
+    from storage import keys
+    from storage.database import utc_now
+
+    verifier = with_the_keys(lambda database, folder: keys.adopt(database, folder, utc_now()))
+    typer.echo(f"the log goes on as {verifier.name}; whoever verifies it needs its new key:\n{verifier}")
+
+
+@cli.command()
+def erase(
+    client: Annotated[
+        str | None, typer.Argument(parser=address, metavar="CLIENT", help="The address their cases were opened for.")
+    ] = None,
+    *,
+    name: Annotated[
+        str | None, typer.Option("--case", parser=line, metavar="CASE", help="One case, by its id or number.")
+    ] = None,
+    basis: Annotated[
+        str, typer.Option(parser=legal_basis, metavar="TEXT", help="Stays in the log for good, so it names nobody.")
+    ] = "GDPR Art. 17(1)",
+    reason: Annotated[str, typer.Option(parser=line, metavar="TEXT")] = "asked for by the client",
+    override: Annotated[
+        bool, typer.Option("--override", help="At once, though a case is open or has to be kept.")
+    ] = False,
+    due: Annotated[bool, typer.Option("--due", help="Carry out what was scheduled and is due by now.")] = False,
+    renew_journal: Annotated[
+        bool, typer.Option("--renew-journal", help="Make the journal of erasures anew, from the log, if it is lost.")
+    ] = False,
+) -> None:
+    """Delete the personal data of a client, or of one case, at once or as soon as they need no longer be kept.
+
+    What was decided and done stays, and can still be proved; texts read "erased". A legal hold forbids it.
+    """
+    if sum((client is not None, name is not None, due, renew_journal)) != 1:
+        raise typer.BadParameter("name a client or a --case, or give --due or --renew-journal")
+    from api.erasures import ErasureView, erase_each, named, outcome_of
+    from api.printing import print_erasures
+    from storage import erasures
+    from storage.journal import Journal
+    from storage.keys import log_of
+    from workflow.commands import Erase
+
+    async def renew(database: "Database") -> int:
+        return await erasures.renew_journal(database, Journal(settings.erasures_in, await log_of(database)))
+
+    async def work(desk: "Desk") -> list[ErasureView]:
+        if due:
+            return [await outcome_of(desk, receipt) for _, receipt in await desk.erasures.carry_out_due()]
+        command = Erase(legal_basis=basis, reason=reason, override=override)
+        return await erase_each(desk, await named(desk, client, name), command, lambda *what: submit(desk, *what))
+
+    settings = read_settings()
+    if renew_journal:
+        typer.echo(f"the journal of erasures has {in_the_database(renew)} of them")
+        return
+    print_erasures(
+        at_the_desk(work), "nothing is due" if due else "no case is kept under this address: nothing to erase"
+    )
+
+
+@cli.command()
+def bundle(
+    name: CaseName,
+    *,
+    redacted: Annotated[bool, typer.Option("--redacted", help="Without the texts; it verifies the same.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="With the evidence files.")] = False,
+    since: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=2**53, metavar="SIZE", help="Prove that the log goes on from your checkpoint of it."),
+    ] = None,
+    file: Output = None,
+) -> None:
+    """Print what proves a case to others: its events, with proofs and signatures for casework-verify."""
+    from api.replaying import known_case
+    from storage.bundles import bundle_of
+    from workflow.desk import RecordRead
+
+    async def work(desk: "Desk") -> bytes:
+        case_id = await known_case(desk.database, name)
+        version = await desk.version_of(case_id)
+        await submit(desk, RecordRead(case=case_id, version=version or 0, what="bundle"))
+        return await bundle_of(desk.sequencer, case_id, redacted=redacted, files=files, since=since or ())
+
+    content = at_the_desk(work)
+    with output(file) as stream:
+        stream.write(content)
+
+
+class Exported(StrEnum):
+    EVENTS = "events"
+    CASES = "cases"
+    LOG = "log"
+
+
+@cli.command()
+def export(
+    what: Annotated[Exported, typer.Argument(help="What to print.")] = Exported.EVENTS,
+    *,
+    form: Annotated[
+        str, typer.Option("--format", metavar="jsonl|csv|xes|ocel", help="XES and OCEL 2.0 are for process mining.")
+    ] = "jsonl",
+    personal: Annotated[bool, typer.Option("--personal", help="With the texts that are not in the log.")] = False,
+    chains: Annotated[str | None, typer.Option(metavar="KIND,…", help="Of events: case, desk, read, refusal …")] = None,
+    state: Annotated[str | None, typer.Option(help="Of cases, as they are now; as all that follows.")] = None,
+    category: str | None = None,
+    assignee: Annotated[str | None, typer.Option(help="An id or address; empty: cases without one.")] = None,
+    opened_from: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 2027-01-31T00:00:00Z.")] = None,
+    opened_until: Annotated[str | None, typer.Option(metavar="TIME", help="Not included.")] = None,
+    changed_from: Annotated[str | None, typer.Option(metavar="TIME")] = None,
+    changed_until: Annotated[str | None, typer.Option(metavar="TIME", help="Not included.")] = None,
+    file: Output = None,
+) -> None:
+    """Print events or cases as of one moment, without personal texts; by itself, all events as JSON Lines.
+
+    `log` is the whole log with a signed checkpoint, for casework-verify. docs/exports.md describes the formats.
+    """
+    import secrets
+    from contextlib import aclosing
+
+    from api.exporting import What, written
+    from api.exports import asked, with_assignee
+    from api.printing import events_shown, rows_shown
+
+    said: dict[str, Any] = {"format": form, "personal": personal, "chains": chains, "state": state}
+    said |= {"category": category, "assignee": assignee, "opened_from": opened_from, "opened_until": opened_until}
+    said |= {"changed_from": changed_from, "changed_until": changed_until}
+    if what is Exported.LOG:
+        if said != WHOLE:
+            raise typer.BadParameter("the log is exported whole, as JSON Lines: it takes no option but --output")
+        export_log(file)
+        return
+    try:
+        order = asked(What(what), {name: value for name, value in said.items() if value is not None})
+    except BadInput as bad:
+        raise typer.BadParameter("; ".join(f"--{one.field}: {one.message}" for one in bad.errors)) from bad
+    pseudonyms = read_settings().secret or secrets.token_bytes()
+
     async def work(database: "Database") -> None:
-        await Sequencer(database).catch_up()
-        columns = POSITIONS.position, EVENTS.hash, EVENTS.body
-        log = select(*columns).where(EVENTS.id == POSITIONS.event_id).order_by(POSITIONS.position)
-        with await events_shown(database, "Exporting") as progress, output(file) as stream:
-            async for position, digest, body in database.stream(log):
-                stream.write(f'{{"position":{position},"hash":"{digest}","event":{body}}}\n'.encode())
-                if position % 1000 == 0:
-                    progress(position)
+        wanted = await with_assignee(database, order)
+        shown = rows_shown("Exporting") if wanted.only else await events_shown(database, "Exporting")
+        with shown as progress, output(file) as stream:
+            async with aclosing(written(database, wanted, pseudonyms, progress)) as blocks:
+                async for block in blocks:
+                    stream.write(block)
 
     in_the_database(work)
+
+
+WHOLE = dict.fromkeys(
+    ("chains", "state", "category", "assignee", "opened_from", "opened_until", "changed_from", "changed_until")
+) | {"format": "jsonl", "personal": False}
+
+
+def export_log(file: Path | None) -> None:
+    from contextlib import aclosing
+
+    from api.exporting import whole_log
+    from api.printing import events_shown
+    from storage.keys import KeyFolder, log_of
+    from storage.sequencer import Sequencer
+
+    async def work(database: "Database", folder: Path) -> None:
+        sequencer = Sequencer(database, KeyFolder(folder, await log_of(database)))
+        with await events_shown(database, "Exporting") as progress, output(file) as stream:
+            async with aclosing(whole_log(sequencer, progress)) as blocks:
+                async for block in blocks:
+                    stream.write(block)
+
+    with_the_keys(work)
+
+
+@cli.command()
+def sample(name: Annotated[str, typer.Argument(metavar="ID", help="As the desk has given it to the auditor.")]) -> None:
+    """Draw an auditor's sample again, from the log as it was, and print it as JSON; exits with 1 if it differs."""
+    from api.samples import again
+
+    view = in_the_database(lambda database: again(database, name))
+    typer.echo(pretty(view))
+    raise typer.Exit(0 if view["matches"] else 1)
+
+
+@cli.command()
+def report(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="duties, near-tiers, overrides, voided-approvals or refusals: see docs/auditing.md."
+        ),
+    ],
+    *,
+    start: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Such as 2027-01-31T00:00:00Z.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Not included.")] = None,
+    position: Annotated[int | None, typer.Option(help="As the log was up to this position.")] = None,
+    percent: Annotated[int | None, typer.Option(help="Of near-tiers: how far below a limit.")] = None,
+) -> None:
+    """Print a report for auditors as JSON, made from the log alone."""
+    from api.reports import REPORTS, Report, asked
+    from storage.sequencer import Sequencer
+
+    if name not in REPORTS:
+        raise typer.BadParameter(f"give one of {', '.join(REPORTS)}")
+    said = {"from": start, "to": end, "position": position, "percent": percent}
+    try:
+        query = asked(name, {option: value for option, value in said.items() if value is not None})
+    except BadInput as bad:
+        raise typer.BadParameter("; ".join(f"--{one.field}: {one.message}" for one in bad.errors)) from bad
+
+    async def work(database: "Database") -> object:
+        return await REPORTS[name](await Report.of(database, Sequencer(database), query))
+
+    typer.echo(pretty(in_the_database(work)))
+
+
+def pretty(view: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(view), indent=2).decode()
 
 
 @cli.command()
@@ -516,15 +882,20 @@ def restore(
     from api.database import schema_ready
     from api.printing import rows_shown
     from storage import backup as backups
+    from storage.erasures import said_of_journal
+    from storage.journal import Journal
 
-    async def run() -> backups.Header:
+    async def run() -> tuple[backups.Header, list[str]]:
         async with schema_ready(settings) as database:
             with rows_shown("Restoring") as progress:
-                return await backups.restore(source, database, progress)
+                header = await backups.restore(source, database, progress)
+            return header, await said_of_journal(database, Journal(settings.erasures_in, header.log))
 
     settings = read_settings()
-    header = asyncio.run(run())
+    header, said = asyncio.run(run())
     typer.echo(f"the desk {header.log} is as it was at {header.at}; casework verify proves it")
+    for one in said:
+        typer.echo(one)
 
 
 if __name__ == "__main__":

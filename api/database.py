@@ -13,6 +13,7 @@ from api.settings import Settings
 from storage.database import Database, SqliteDatabase, open_database, utc_now
 from storage.defences import grants, schema_of
 from storage.desk import ensure_desk
+from storage.keys import ensure_key
 from storage.schema import HEAD
 from storage.writer import Clock
 from workflow.errors import CaseworkError
@@ -51,10 +52,12 @@ async def running(settings: Settings, clock: Clock = utc_now) -> AsyncIterator[D
 
 
 async def prepare(database: Database, settings: Settings, now: datetime) -> None:
-    """Everything that has to be so before the desk can run. Raises NotReady, or TimezoneChanged."""
+    """Everything that has to be so before the desk can run. Raises NotReady, TimezoneChanged or CannotSign."""
     with explained():
         await bring_up_to_date(database)
         await database.run(lambda connection: ensure_desk(connection, settings.timezone, now))
+        if isinstance(database, SqliteDatabase):
+            await ensure_key(database, settings.keys_in, now)
 
 
 async def bring_up_to_date(database: Database, *, existing: bool = False) -> None:
@@ -73,9 +76,10 @@ async def bring_up_to_date(database: Database, *, existing: bool = False) -> Non
 
 
 async def migrate(settings: Settings, now: datetime) -> None:
-    """Bring the schema up to date, and make the desk where there is none. Raises NotReady, or TimezoneChanged."""
+    """Bring the schema up to date, and make the desk and its key where there are none. Raises as `prepare`."""
     async with schema_ready(settings) as database:
         await database.run(lambda connection: ensure_desk(connection, settings.timezone, now))
+        await ensure_key(database, settings.keys_in, now)
 
 
 @asynccontextmanager

@@ -19,6 +19,9 @@ from storage import cases, people, schema
 from storage.batch import Repeat
 from storage.database import Database, utc_now
 from storage.directory import Directory
+from storage.erasures import Erasures, logged
+from storage.journal import Journal, journal_faults
+from storage.keys import KeyFolder
 from storage.ledger import Ledger
 from storage.sequencer import Sequencer
 from storage.submissions import OutcomeUnknown, Receipt, Submission, Unauthorized, Unavailable
@@ -26,6 +29,7 @@ from workflow.cases import chain_of
 from workflow.commands import Command
 from workflow.desk import RecordRead, RecordRefusal
 from workflow.errors import StaleVersion
+from workflow.findings import FINDINGS, replay_finding
 from workflow.guards import Context
 from workflow.people import person_chain, replay_person
 from workflow.roles import Actor, Role, system_actor
@@ -58,7 +62,8 @@ class Desk:
         self.database = database
         self.clock = clock
         self.ledger = Ledger(database.writer(clock))
-        self.sequencer = Sequencer(database)
+        self.sequencer = Sequencer(database, clock=clock)
+        self.erasures = Erasures(database, self.ledger, clock)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.known_directory: Directory | None = None
         self.directory_read_at = 0.0
@@ -68,14 +73,18 @@ class Desk:
 
     async def open(self) -> None:
         await self.ledger.open()
+        name = (await self.directory()).log
+        # Before anybody is answered: what is there may be an older backup.
+        await self.erasures.open(Journal(self.settings.erasures_in, name))
+        self.sequencer.keys = KeyFolder(self.settings.keys_in, name)
         await self.sequencer.open()
-        await self.directory()
         self.ready = True
 
     async def close(self) -> None:
         self.ready = False
-        await self.ledger.close()
         await self.sequencer.close()
+        await self.erasures.close()
+        await self.ledger.close()
         await self.database.close()
 
     # Who asks.
@@ -134,9 +143,13 @@ class Desk:
         """What weakens the database's defences, at most a minute old."""
         now = time.monotonic()
         if now - self.checked_at > SELF_CHECK_SECONDS:
-            self.faults = await self.database.run(schema.faults)
+            self.faults = (*await self.database.run(schema.faults), *await self.journal_faults())
             self.checked_at = now
         return self.faults
+
+    async def journal_faults(self) -> list[str]:
+        journal = self.ledger.journal
+        return journal_faults(journal, await self.database.run(logged)) if journal else []
 
     # Changes.
 
@@ -193,6 +206,8 @@ class Desk:
             return msgspec.structs.replace(receipt, case=entry.case, texts=entry.texts)
         if repeat.chain.startswith(person_chain("")):
             return msgspec.structs.replace(receipt, person=replay_person(history))
+        if repeat.chain.startswith(FINDINGS):
+            return msgspec.structs.replace(receipt, finding=replay_finding(history))
         return receipt
 
     # Refusals and reads that are recorded.

@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from storage.journal import CannotErase
+from storage.keys import CannotSign
 from storage.ledger import KeyInFlight
 from storage.submissions import DuplicateMail, KeyReused, OutcomeUnknown, Unauthorized, Unavailable
 from workflow.errors import (
@@ -100,6 +102,8 @@ STATUSES: tuple[tuple[type[Exception], int, str, str], ...] = (
     (DuplicateMail, 409, "duplicate_mail", "This mail has arrived before"),
     (OutcomeUnknown, 503, "outcome_unknown", "It is not known whether the change was made"),
     (Unavailable, 503, "unavailable", "The desk cannot do this now"),
+    (CannotSign, 503, "cannot_sign", "The log cannot be signed now"),
+    (CannotErase, 503, "cannot_erase", "Nothing can be erased now"),
 )
 
 # What is said of a request that reaches no command, by the status that goes with it.
@@ -118,6 +122,8 @@ DETAILS: dict[type[Exception], str] = {
     PreconditionRequired: 'send If-Match with the ETag of the case you have seen, such as "7"',
     KeyReused: "use a new key for a new request",
     KeyInFlight: "wait for the first answer, then repeat the request with the same key",
+    CannotSign: "whoever runs the desk has to look into it: /readyz and its log say why",
+    CannotErase: "whoever runs the desk has to look into it: /readyz and its log say why",
     Unavailable: "nothing was changed; try again in a moment",
     OutcomeUnknown: "repeat the request with the same idempotency key, or read the case, before doing it again",
 }

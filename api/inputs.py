@@ -111,6 +111,15 @@ Day = Annotated[
 Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=100), Storable]
 
 
+# Kept in the log for good, so nothing that names somebody: not an address, at least.
+LegalBasis = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=200, pattern=r"^[^@]*$"),
+    Storable,
+    AfterValidator(not_blank),
+]
+
+
 class Input(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 

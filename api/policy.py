@@ -54,9 +54,14 @@ def policy_view(version: PolicyVersion, in_force: PolicyVersion) -> PolicyView:
         "version": version.version,
         "effective_from": version.effective_from,
         "in_force": version.version == in_force.version,
-        "settings": msgspec.to_builtins(version.settings),
+        "settings": settings_view(version.settings),
         "clauses": [{"id": one.id, "text": one.text} for one in version.clauses],
     }
+
+
+def settings_view(settings: Settings) -> dict[str, Any]:
+    """All of them: a version that was recorded before there was such a setting has its default."""
+    return {**msgspec.to_builtins(settings), "retention_days": settings.kept_days}
 
 
 @router.get("", response_model=PoliciesView, responses=documented())
@@ -156,7 +161,8 @@ def policy_command(
 ) -> AddPolicy:
     """From the settings that change. Raises BadInput naming those that make no sense."""
     current = msgspec.to_builtins(version_in_force(policies, now).settings)
-    unknown = [FieldError(field=f"settings.{name}", message="is no setting") for name in changes if name not in current]
+    known = Settings.__struct_fields__
+    unknown = [FieldError(field=f"settings.{name}", message="is no setting") for name in changes if name not in known]
     if unknown:
         raise BadInput(*unknown)
     try:

@@ -6,11 +6,12 @@ What clients wrote comes from strangers: none of it may steer the terminal, and 
 import shlex
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -22,15 +23,19 @@ from storage.cases import POSITIONS
 from storage.database import Database, utc_now
 from workflow import events as e
 from workflow.cases import Case, Ground, Pointer, Proposal, Purchase, RemedyGiven, case_number_text
+from workflow.comparing import Change, differing
 from workflow.deadlines import deadlines
 from workflow.money import Money
 from workflow.people import Person
-from workflow.states import RemedyKind
+from workflow.reviewing import Review
+from workflow.states import CaseState, RemedyKind
 
 if TYPE_CHECKING:
     from api.demo import Pass
+    from api.erasures import ErasureView
     from api.mail_intake import Summary
-    from api.replaying import Replay
+    from api.replaying import Reasons, Replay, Stretched
+    from storage.cuts import Cut
     from storage.verify import Report
 
 ERASED = "(erased)"
@@ -133,10 +138,32 @@ def print_summary(summary: "Summary") -> None:
 def print_report(report: "Report") -> None:
     found = ", ".join(f"{count} {words(kind)}" for kind, count in report.counts.items())
     say(f"{found}: {'something is wrong' if report.fault_count else 'all as it was written'}")
-    for one in (*report.warnings, *report.faults):
-        say(str(one), wrong=True)
+    for warning in report.warnings:
+        say(warning, wrong=True)
+    for fault in report.faults:
+        say(str(fault), wrong=True)
+        for one in fault.drift:
+            say(f"  {one.field}: stored is {value_text(one.stored)}, the log says {value_text(one.logged)}", wrong=True)
     if more := report.fault_count - len(report.faults):
         say(f"and {more} more", wrong=True)
+
+
+def print_erasures(erasures: Sequence["ErasureView"], otherwise: str) -> None:
+    for one in erasures:
+        match one["outcome"]:
+            case "erased":
+                said = f"erased {one.get('texts', 0)} texts and {one.get('files', 0)} files"
+            case "scheduled":
+                due_at = one.get("due_at")
+                said = f"will be erased on {minute(due_at)}" if due_at else "will be erased when it has been closed"
+                said += " UTC" if due_at else " for as long as it has to be kept"
+            case "nothing":
+                said = "nothing is left to erase"
+            case _:
+                said = "; ".join(refusal["text"] for refusal in one["refusals"])
+        say(f"{one['number']}: {said}", wrong=one["outcome"] == "refused")
+    if not erasures:
+        say(otherwise)
 
 
 def print_tokens(people: Sequence[Person], names: dict[str, dict[str, str]]) -> None:
@@ -275,6 +302,10 @@ class Telling:
                 return f"{self.text(f'{one.event.seq}/name')}, {size:,} bytes"
             case e.Linked(kind=kind, case=case):
                 return f"{kind} {case}"
+            case e.ErasureRequested(due_at=due_at):
+                return f"due {minute(due_at)}" if due_at else "due when it has been closed for as long as it is kept"
+            case e.Erased(texts=texts, files=files, reapplies=reapplies):
+                return f"{texts} texts, {files} files{', again after a restore' if reapplies else ''}"
             case _:
                 return ""
 
@@ -404,3 +435,131 @@ def shortened(text: str) -> str:
 
 def minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M}"
+
+
+# The difference between two points.
+
+
+def print_difference(found: "Stretched") -> None:
+    from api.replaying import resolved  # noqa: PLC0415 - only this command needs it
+
+    difference, between = found.difference, found.stretch.between
+    table = plain_table(
+        Column("what", ratio=3, overflow="fold"),
+        Column("before", ratio=4, overflow="fold"),
+        Column("after", ratio=4, overflow="fold"),
+    )
+    table.expand = True
+    for one in (part for whole in difference.changes for part in in_parts(whole)):
+        values = (resolved(one.path, value, difference.texts, ERASED) for value in (one.before, one.after))
+        table.add_row(Text(one.path), *(Text(shortened(value_text(value))) for value in values))
+    telling = Telling(found.as_replay)
+    out().print(
+        Group(
+            Text(
+                f"{case_number_text(difference.after.number)} from version {difference.before.version}"
+                f" to version {difference.after.version}",
+                style="bold",
+            ),
+            Padding(telling.history() if between else Text("nothing happened"), (1, 0)),
+            table if difference.changes else Text("No fact changed."),
+        )
+    )
+
+
+def in_parts(change: Change) -> Iterator[Change]:
+    """What is new as a whole is easier read part by part."""
+    is_whole = isinstance(change.before, dict) or isinstance(change.after, dict)
+    return differing(change.path, change.before or {}, change.after or {}) if is_whole else iter((change,))
+
+
+def value_text(value: Any) -> str:
+    """A value as it stands in the log, on one line."""
+    match value:
+        case None:
+            return "nothing"
+        case str():
+            return printable(value)
+        case _:
+            return printable(msgspec.json.encode(value).decode())
+
+
+# Why.
+
+
+def print_reasons(found: "Reasons") -> None:
+    console = out()
+    for review in found.reviews:
+        console.print(Padding(Group(*reasons_shown(review, found)), (0, 0, 1, 0)))
+    wrong = [str(one.seq) for one in found.reviews if not one.is_equal]
+    if wrong:
+        text = f"NOT WHAT WAS RECORDED, when made again: {', '.join(wrong)}."
+        console.print(Text(text, style="bold red"))
+    else:
+        console.print(Text(f"Made again, {len(found.reviews)} of {len(found.reviews)} are as recorded.", style="green"))
+
+
+def reasons_shown(review: Review, found: "Reasons") -> Iterator[RenderableType]:
+    event = review.recorded.event
+    what = words(event.type)
+    if event.trigger is not None:
+        what = f"{words(event.trigger)}: {words(str(event.state_before))} → {words(str(event.state_after))}"
+    who = found.names.get(event.actor, event.actor)
+    yield Text(f"{event.seq}  {what}", style="bold")
+    table = Table.grid(Column(style="dim"), Column(ratio=1, overflow="fold"), padding=(0, 2, 0, 0), expand=True)
+    for label, value in reasons_of(review, found):
+        table.add_row(label, Text(printable(value)))
+    roles = ", ".join(review.roles) or "none"
+    yield Text(f"   {event.at[:19].replace('T', ' ')} by {printable(who.partition(' (')[0])}, then {roles}")
+    yield Padding(table, (0, 0, 0, 3))
+
+
+def reasons_of(review: Review, found: "Reasons") -> Iterator[tuple[str, str]]:
+    """What the decision rested on, by what it is."""
+    yield "reason", shortened(found.texts.get(f"{review.seq}/reason", ERASED))
+    if (facts := review.facts) is not None:
+        purchase = facts.purchase
+        bought = f"{purchase.paid} paid on {minute(purchase.purchased_at)}" if purchase else "no purchase"
+        yield "facts", f"{facts.category}, requested {minute(facts.requested_at)}; {bought}; {facts.refunded} refunded"
+        for ground in facts.grounds:
+            found_so = "verified" if ground.verified else "not verified"
+            yield "ground", f"{words(ground.kind)}, {ground.affected}, {found_so}"
+    yield "policy", f"version {review.policy.version} was in force"
+    if (judged := review.decision) is not None and review.judged_by is not None:
+        texts = {one.id: one.text for one in review.judged_by.clauses}
+        yield "judged", f"by version {judged.policy}: {words(judged.refund)} refund, at most {judged.maximum}"
+        for clause in judged.clauses:
+            yield clause, texts.get(clause, "")
+        for reason in judged.reasons:
+            yield "because", reason.text
+    for guard in review.guards:
+        yield "guard", f"{words(guard.guard)}: {guard.refusal.text if guard.refusal else 'yes'}"
+    for approval in review.approvals:
+        who = found.names.get(approval.by, approval.by).partition(" (")[0]
+        yield "approved", f"by {who} ({', '.join(approval.roles)}) on {minute(approval.at)}"
+    if review.is_equal:
+        yield "again", "as recorded"
+    for one in review.differences:
+        recorded, again = value_text(one.before), value_text(one.after)
+        yield "AGAIN", f"{one.path}: recorded {recorded}, but made again {again}"
+
+
+# How all cases stood.
+
+
+async def print_cut(
+    stood: AsyncIterator[Case], counts: Mapping[CaseState, int], cut: "Cut", names: Mapping[str, str]
+) -> None:
+    """A line for each case as it comes, so that their number does not matter."""
+    columns = "{:<10} {:<22} {:>7}  {:<20} {:>18} {:>18} {:>18}"
+    sys.stdout.write(columns.format("case", "state", "version", "assignee", "paid", "refunded", "reserved") + "\n")
+    async for case in stood:
+        who = names.get(f"person:{case.assignee}", case.assignee).partition(" (")[0] if case.assignee else "nobody"
+        sums: tuple[str, ...] = ("", "", "")
+        if (purchase := case.purchase) is not None:
+            minors = purchase.refunded_minor, purchase.reserved_minor
+            sums = str(purchase.paid), *(str(Money(one, purchase.paid.currency)) for one in minors)
+        row = columns.format(case_number_text(case.number), words(case.state), case.version, printable(who), *sums)
+        sys.stdout.write(row.rstrip() + "\n")
+    so_many = ", ".join(f"{count} {words(state)}" for state, count in counts.items() if count)
+    say(f"at position {cut.position}: {so_many or 'no case'}")

@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import inputs as i
 from api.desk import ANY_VERSION, Caller, Desk, versions_in
 from api.errors import HttpProblem, PreconditionRequired, respond
-from storage import cases, people
+from api.settings import Settings
+from storage import auditing, cases, people
 from storage.submissions import Key, OutcomeUnknown, Unavailable
 from workflow.cases import Case
 from workflow.commands import Command
@@ -40,7 +41,7 @@ from workflow.errors import (
     StaleVersion,
     bad_field,
 )
-from workflow.roles import Role, in_order
+from workflow.roles import Actor, Role, in_order
 from workflow.states import Trigger
 
 JSON = "application/json"
@@ -57,10 +58,12 @@ class Answer(Response):
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What must hold before an endpoint is reached: who may ever use it, and whether it needs If-Match.
 
+    Where the settings open it to everybody, nobody is asked who they are.
     Where what was sent decides who may, `roles_for` says so of a body that may make no sense otherwise.
     """
 
     roles: frozenset[Role]
+    is_open: Callable[[Settings], bool] = lambda _: False
     if_match: bool = False
     command: type[Command] | None = None
     roles_for: "RolesFor | None" = None
@@ -71,8 +74,10 @@ Endpoint = Callable[..., Coroutine[Any, Any, Response]]
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def reads(roles: frozenset[Role]) -> Callable[[Endpoint], Endpoint]:
-    return ruled(Rules(roles=roles))
+def reads(
+    roles: frozenset[Role], is_open: Callable[[Settings], bool] = lambda _: False
+) -> Callable[[Endpoint], Endpoint]:
+    return ruled(Rules(roles=roles, is_open=is_open))
 
 
 def writes(
@@ -174,7 +179,7 @@ class DeskRoute(APIRoute):
         async def handle(request: Request) -> Response:
             desk: Desk = request.app.state.desk
             try:
-                caller = await desk.caller(request, fresh=rules.command is None)
+                caller = await caller_of(desk, request, rules, fresh=rules.command is None)
                 request.scope["actor"] = caller.actor.key
                 call = Call(request, desk, caller)
                 inputs: dict[str, Any] = dict(request.path_params)
@@ -244,10 +249,17 @@ def inputs_of(endpoint: Endpoint) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
+async def caller_of(desk: Desk, request: Request, rules: Rules, *, fresh: bool) -> Caller:
+    """Raises Unauthorized."""
+    if rules.is_open(desk.settings):
+        return Caller(actor=Actor(kind="client", id="anybody", roles=rules.roles))
+    return await desk.caller(request, fresh=fresh)
+
+
 async def refuse_earlier(call: Call, rules: Rules) -> None:
     """Raise whichever fault of the request comes before the one that was found."""
     desk, request = call.desk, call.request
-    call.caller = await desk.caller(request, fresh=True)
+    call.caller = await caller_of(desk, request, rules, fresh=True)
     version = await version_of_target(call)
     roles = rules.roles
     if rules.roles_for is not None:
@@ -284,6 +296,8 @@ async def version_of_target(call: Call) -> int | None:
             raise NotFound(what)
     if (file := path.get("attachment_id")) is not None and await cases.attachment(database, case_id, file) is None:
         raise NotFound("attachment")
+    if (finding := path.get("finding_id")) is not None and await auditing.finding(database, case_id, finding) is None:
+        raise NotFound("finding")
     return entry.case.version
 
 

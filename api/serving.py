@@ -17,6 +17,7 @@ from uvicorn.supervisors import Multiprocess
 from api.database import prepare
 from api.logs import configure_logs
 from api.settings import MIN_SECRET_CHARACTERS, Settings
+from api.verifying import scheduled
 from storage.database import Database, open_database, utc_now
 from storage.sqlite import JOURNAL_MODE, WAL_IS_SAFE, driver
 from workflow.errors import CaseworkError
@@ -52,7 +53,7 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
     if workers > 1 and database.dialect == "sqlite":
         raise CannotServe("several workers need PostgreSQL: a SQLite file has one writer at a time")
     asyncio.run(get_ready(database, settings))
-    with listen(host, port) as listener:
+    with listen(host, port) as listener, scheduled(settings):
         return serve_alone(settings, listener) if workers == 1 else serve_together(listener, workers)
 
 

@@ -1,5 +1,6 @@
 """Settings: one typed class, read from CASEWORK_* at start and passed in."""
 
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
@@ -16,6 +17,18 @@ class Settings(BaseSettings):
     owner_url: str | None = Field(
         default=None, description="PostgreSQL: the role that owns the tables, for migrate only"
     )
+    key_folder: Path | None = Field(
+        default=None,
+        description="holds the key and the last of the log's signed checkpoints; if not set, where the SQLite file is,"
+        " or the working directory",
+    )
+    erasure_folder: Path | None = Field(
+        default=None, description="holds the journal of erasures; if not set, the folder of the signing key"
+    )
+    public_audit_log: bool = Field(default=False, description="serve /audit/ to anybody, without a token")
+    smtp_url: SecretStr | None = Field(
+        default=None, description="smtp[s]://[user:password@]host[:port], for checkpoints that are sent by mail"
+    )
     timezone: str = Field(default="UTC", description="IANA name; fixed when the desk is created")
     secret_key: SecretStr | None = Field(
         default=None, description="keys the fingerprints of requests; at least 32 characters"
@@ -23,6 +36,9 @@ class Settings(BaseSettings):
     support_address: str = Field(default="support@localhost", description="the address that clients write to")
     mail_host: str | None = Field(
         default=None, description="our own mail server, whose Received and Authentication-Results count"
+    )
+    verify_every: float | None = Field(
+        default=None, gt=0, description="hours between the verifications that serve makes; if not set, none"
     )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     max_body_bytes: int = Field(default=1_000_000, ge=10_000, description="of a JSON request")
@@ -36,6 +52,17 @@ class Settings(BaseSettings):
         except UnknownTimeZone as unknown:
             raise ValueError("is not a time zone of the IANA database, such as Europe/Kyiv") from unknown
         return name
+
+    @property
+    def keys_in(self) -> Path:
+        if self.key_folder is not None:
+            return self.key_folder
+        is_file = self.database_url.startswith("sqlite:///")
+        return Path(self.database_url.removeprefix("sqlite:///")).parent if is_file else Path()
+
+    @property
+    def erasures_in(self) -> Path:
+        return self.keys_in if self.erasure_folder is None else self.erasure_folder
 
     @property
     def secret(self) -> bytes:

@@ -154,6 +154,13 @@ class LinkView(TypedDict):
     case: str
 
 
+class ErasureRequestView(TypedDict):
+    """`due_at` is null while the case is open."""
+
+    legal_basis: str
+    due_at: datetime | None
+
+
 class CaseView(TypedDict):
     id: str
     number: str
@@ -183,6 +190,8 @@ class CaseView(TypedDict):
     overdue: bool
     closed_at: datetime | None
     resolution: Resolution | None
+    hold: str | None
+    erasure: ErasureRequestView | None
     transitions: list[PermissionView]
 
 
@@ -222,8 +231,15 @@ def case_view(entry: Entry, actor: Actor, now: datetime, context: Context) -> Ca
         "overdue": any(one["overdue"] for one in due),
         "closed_at": case.closed_at,
         "resolution": case.resolution,
+        "hold": text(texts, case.hold) if isinstance(case.hold, str) else None,
+        "erasure": erasure_view(case, context.settings_now(now).kept_days),
         "transitions": permission_views(permissions(case, actor, now, context)),
     }
+
+
+def erasure_view(case: Case, kept_days: int) -> ErasureRequestView | None:
+    asked = case.erasure_request
+    return {"legal_basis": asked.legal_basis, "due_at": case.erasure_due(kept_days)} if asked else None
 
 
 def purchase_view(purchase: Purchase) -> PurchaseView:

@@ -49,6 +49,6 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def service(desk_url: str, clock: Clock) -> AsyncIterator[Service]:
-    async with running(desk_url, clock) as service:
+async def service(desk_url: str, clock: Clock, tmp_path: Path) -> AsyncIterator[Service]:
+    async with running(desk_url, clock, key_folder=tmp_path / "keys") as service:
         yield service

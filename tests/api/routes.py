@@ -6,6 +6,7 @@ import msgspec
 from fastapi.routing import APIRoute
 
 from api.app import ROUTERS
+from storage.keys import ensure_key
 from tests.api.driving import Json, Service, a_purchase, day, done, euros
 
 AGENT, LEAD, APPROVER, AUDITOR, ADMIN = (frozenset({one}) for one in ("agent", "lead", "approver", "auditor", "admin"))
@@ -16,11 +17,12 @@ EVERYONE = READERS | ADMIN
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """`body` None: none is sent. `if_match`: the version that was seen has to be said."""
+    """`body` None: none is sent. `if_match`: the version that was seen has to be said. `query` follows the path."""
 
     who: frozenset[str]
     body: Json | None = None
     if_match: bool = False
+    query: str = ""
 
 
 def change(who: frozenset[str], **body: Any) -> Route:
@@ -33,11 +35,15 @@ def addition(who: frozenset[str], **body: Any) -> Route:
 
 READING = Route(who=READERS)
 LOOKING_UP = Route(who=EVERYONE)
+LOG_READING = Route(who=LEAD | AUDITOR | ADMIN)
+OVERSEEING = Route(who=LEAD | AUDITOR)
 OPEN_TO_ALL = Route(who=frozenset())
 
 CASE = "/v1/cases/{case_id}"
 PROPOSAL = f"{CASE}/proposals/{{proposal_id}}"
 PERSON = "/v1/people/{person_id}"
+FINDING = f"{CASE}/findings/{{finding_id}}"
+REPORTS = ("duties", "near-tiers", "overrides", "voided-approvals", "refusals")
 BECAUSE = {"reason": "as agreed"}
 
 ROUTES: dict[str, Route] = {
@@ -71,10 +77,34 @@ ROUTES: dict[str, Route] = {
     f"POST {CASE}/links": addition(RECORDERS, kind="related", case="the other"),
     f"GET {CASE}/events": READING,
     f"GET {CASE}/replay": READING,
+    f"GET {CASE}/difference": msgspec.structs.replace(READING, query="from=1"),
+    f"GET {CASE}/decisions": READING,
+    f"GET {CASE}/decisions/{{seq}}": READING,
+    "GET /v1/replay": READING,
+    "GET /v1/reads": OVERSEEING,
+    "GET /v1/changes": LOG_READING,
+    "POST /v1/samples": addition(AUDITOR, size=1),
+    "GET /v1/samples": OVERSEEING,
+    "GET /v1/samples/{sample_id}": OVERSEEING,
+    "GET /v1/findings": READING,
+    f"GET {FINDING}": READING,
+    f"POST {CASE}/findings": addition(AUDITOR, seq=1, hash="another", severity="minor", text="why?"),
+    f"POST {FINDING}/answers": addition(RECORDERS, text="because"),
+    f"POST {FINDING}/closing": addition(AUDITOR, text="settled"),
+    **{f"GET /v1/reports/{what}": OVERSEEING for what in REPORTS},
+    f"GET {CASE}/bundle": Route(who=LEAD | AUDITOR),
+    **{f"GET /v1/exports/{what}": Route(who=LEAD | AUDITOR) for what in ("events", "cases", "log")},
+    f"PUT {CASE}/hold": addition(LEAD | ADMIN, **BECAUSE),
+    f"POST {CASE}/hold/release": addition(LEAD | ADMIN, **BECAUSE),
+    "POST /v1/erasures": addition(ADMIN, client="una@example.com", legal_basis="GDPR Art. 17(1)(a)", **BECAUSE),
+    "GET /v1/erasures": Route(who=LEAD | AUDITOR | ADMIN),
     **{f"GET {CASE}/diagram.{ending}": READING for ending in ("svg", "mmd", "dot")},
     "GET /v1/lifecycle": LOOKING_UP,
     **{f"GET /v1/lifecycle/diagram.{ending}": LOOKING_UP for ending in ("svg", "mmd", "dot")},
     "GET /v1/events": READING,
+    **{f"GET /audit/{what}": LOG_READING for what in ("checkpoint", "tile/{tile}")},
+    "GET /audit/proofs/inclusion": msgspec.structs.replace(LOG_READING, query="position=1"),
+    "GET /audit/proofs/consistency": msgspec.structs.replace(LOG_READING, query="from=1"),
     "GET /v1/refusals": Route(who=LEAD | AUDITOR),
     "GET /v1/set-aside": READING,
     "GET /v1/policy": LOOKING_UP,
@@ -96,23 +126,33 @@ ROUTES: dict[str, Route] = {
 def served() -> dict[str, APIRoute]:
     """The routes that there are."""
     routes = [one for router in ROUTERS for one in router.routes if isinstance(one, APIRoute)]
-    return {f"{method} {one.path}": one for one in routes for method in one.methods or ()}
+    return {f"{method} {one.path_format}": one for one in routes for method in one.methods or ()}
 
 
 async def a_furnished_case(service: Service) -> dict[str, str]:
-    """What paths name: a case in which there is something of everything, and Bo with a token."""
+    """What paths name: a case in which there is something of everything, and Bo with a token. The log is signed."""
+    await ensure_key(service.desk.database, service.desk.settings.keys_in, service.clock())
     case = await service.ana.open(purchase=a_purchase())
     await furnish(service, case["id"])
     form = {"file": ("statement.txt", b"12 March: 300.00 twice", "text/plain")}
     file = await service.ana.send("POST", f"/v1/cases/{case['id']}/attachments", files=form)
+    first = done(await service.ana.get(f"/v1/cases/{case['id']}/events"))["items"][0]
+    about = {"seq": 1, "hash": first["hash"], "severity": "minor", "text": "why?"}
+    finding = await service.audrey.add(case["id"], "findings", **about)
+    sample = done(await service.audrey.post("/v1/samples", {"size": 1}), 201)
+    await service.desk.sequencer.settle()
     return {
         "case_id": case["id"],
         "ground_id": "g5",
         "proposal_id": "p7",
         "message_id": "m1",
+        "seq": "7",
         "attachment_id": file.json()["id"],
         "person_id": "bo",
         "token_id": "token-bo",
+        "tile": "0/000.p/1",
+        "finding_id": finding["id"],
+        "sample_id": sample["id"],
     }
 
 

@@ -15,8 +15,10 @@ from api.demo_stories import PEOPLE, STORIES
 from api.settings import Settings
 from storage import cases, people
 from storage.database import Database, open_database
+from storage.keys import ensure_key
 from storage.verify import verify
 from tests.databases import copy_sqlite, sqlite_url
+from tests.processes import key_folder
 from tests.storage import conftest as databases
 from workflow.cases import Case
 from workflow.events import AttemptRefused, Recorded
@@ -42,7 +44,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def settings_of(url: str) -> Settings:
-    return Settings(database_url=url)
+    return Settings(database_url=url, key_folder=key_folder(url))
 
 
 @asynccontextmanager
@@ -165,7 +167,7 @@ async def told(url: str) -> tuple[list[Any], list[Any]]:
     events = [
         (one.event.type, one.event.at, one.event.actor, one.event.state_after, dict(one.event.data) | {"digest": None})
         for one in await all_events(url)
-        if not one.event.type.startswith(("token_", "desk_"))
+        if not one.event.type.startswith(("token_", "desk_", "signing_"))
     ]
     return events, [tuple(row) for row in texts]
 
@@ -199,6 +201,8 @@ async def test_a_second_time_nothing_is_told_again_and_only_its_own_tokens_end(t
 
 
 async def test_a_desk_where_others_work_is_left_alone(desk_url: str) -> None:
+    async with opened(desk_url) as database:
+        await ensure_key(database, key_folder(desk_url), TODAY)  # which every SQLite desk has once it was opened
     before = await size(desk_url)
 
     with pytest.raises(NotADemonstration):

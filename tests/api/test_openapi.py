@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from copy import deepcopy
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -15,13 +16,16 @@ from schemathesis.config import SchemathesisConfig
 from api.app import create_app
 from api.errors import CODES
 from api.settings import Settings
+from storage.keys import ensure_key
 from storage.submissions import Submission
 from tests.api.driving import SETTINGS, Clock, Json, Service, euros, prepare, running, token_of
 from tests.api.routes import ROUTES, furnish, served
 from tests.databases import copy_sqlite
-from tests.workflow.builders import MAIL, STAFF, a_purchase, an_opening
+from tests.workflow.builders import AUDREY, MAIL, STAFF, a_purchase, an_opening
 from workflow import commands as c
 from workflow.cases import NewAttachment
+from workflow.events import Severity
+from workflow.findings import OpenFinding
 from workflow.policy import Category, ClauseId, GroundKind, ReasonCode, Refund
 from workflow.roles import STAFF_ROLES, Actor, Role
 from workflow.states import (
@@ -70,7 +74,7 @@ def errors_of(name: str) -> set[int]:
     if rules is None:
         return {503} if path == "/readyz" else set()
     errors = {401, 403, 503}
-    if "{" in path:
+    if "{" in path or path == "/audit/checkpoint":
         errors |= {404}
     takes_body = method in {"POST", "PUT"}
     if takes_body:
@@ -164,9 +168,12 @@ KNOWN: dict[str, list[str]] = {
     "ground_id": ["g5"],
     "proposal_id": ["p7", "p9"],
     "message_id": ["m1"],
+    "seq": ["3", "7"],
     "attachment_id": ["file-A"],
     "person_id": ["bo"],
     "token_id": ["token-bo"],
+    "tile": ["0/000.p/1", "entries/000.p/9"],
+    "finding_id": ["found"],
 }
 REFERENCES = {
     ("RefundDataIn", "proposal"): "proposal_id",
@@ -181,7 +188,7 @@ def with_known_references() -> Json:
     """The document, where whatever refers to something names what is there."""
     document = deepcopy(DOCUMENT)
     for path, methods in document["paths"].items():
-        known = KNOWN | ({"case_id": ["A"]} if "{attachment_id}" in path else {})
+        known = KNOWN | ({"case_id": ["A"]} if "{attachment_id}" in path or "{finding_id}" in path else {})
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
                 if parameter["name"] in known:
@@ -209,6 +216,12 @@ async def furnish_all(service: Service) -> None:
         proposal = await service.ana.add(case_id, "proposals", **credit)
         await service.cleo.add(case_id, "proposals/p9/verdicts", digest=proposal["digest"], **verdict)
         await service.as_system("mail", c.AddAttachment(attachment=file), case_id)
+    found = OpenFinding(finding_id="found", seq=1, event="its hash", severity=Severity.MINOR, text="why?")
+    await service.desk.ledger.submit(
+        Submission(command=found, actor=AUDREY, via="api", request="r", case_id="A", token="token-audrey")
+    )
+    await ensure_key(service.desk.database, service.desk.settings.keys_in, service.clock())
+    await service.desk.sequencer.settle()
 
 
 Message = MutableMapping[str, Any]
@@ -221,7 +234,7 @@ class Relay:
     app: Any
 
     @contextlib.contextmanager
-    def over(self, url: str) -> Iterator[None]:
+    def over(self, url: str, keys: Path) -> Iterator[None]:
         """Serve what is at `url`, furnished."""
         self.loop = asyncio.new_event_loop()
         thread = Thread(target=self.loop.run_forever)
@@ -229,7 +242,7 @@ class Relay:
         stack = contextlib.AsyncExitStack()
 
         async def start() -> None:
-            service = await stack.enter_async_context(running(url, Clock()))
+            service = await stack.enter_async_context(running(url, Clock(), key_folder=keys))
             await furnish_all(service)
             self.app = service.app
 
@@ -259,9 +272,12 @@ class Relay:
 
     async def answer(self, scope: Message, body: bytes) -> list[Message]:
         told: list[Message] = []
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def receive() -> Message:
-            return {"type": "http.request", "body": body, "more_body": False}
+            if not unread:
+                await asyncio.Event().wait()  # a client that stays says no more
+            return unread.pop()
 
         async def send(message: Message) -> None:
             told.append(message)
@@ -275,9 +291,10 @@ RELAY = Relay()
 
 @pytest.fixture(scope="module")
 def relay(sqlite_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
-    url = copy_sqlite(sqlite_template, tmp_path_factory.mktemp("openapi") / "desk.db")
+    folder = tmp_path_factory.mktemp("openapi")
+    url = copy_sqlite(sqlite_template, folder / "desk.db")
     asyncio.run(prepare(url, staff=(*STAFF, ZOE)))
-    with RELAY.over(url):
+    with RELAY.over(url, folder):
         yield RELAY
 
 
@@ -288,7 +305,7 @@ CONFIG = {
     "generation": {"max-examples": 20, "deterministic": True, "database": "none"},
     "operations": [
         {
-            "include-path-regex": "revocation$",
+            "include-path-regex": "revocation$|sample_id",  # a sample gets its id as it is drawn
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 404]}},
         }
     ],

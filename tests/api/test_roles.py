@@ -29,7 +29,7 @@ def needs_if_match(endpoint: Any) -> bool:
 async def use(person: Person, name: str, route: Route, parts: dict[str, str]) -> int:
     """The status of the answer."""
     method, _, path = name.partition(" ")
-    path = path.format(**parts)
+    path = f"{path.format(**parts)}{f'?{route.query}' if route.query else ''}"
     if name.endswith("/attachments") and method == "POST":
         form = {"file": ("letter.txt", b"Dear desk", "text/plain")}
         return (await person.send(method, path, files=form)).status_code
@@ -48,7 +48,8 @@ async def test_a_route_can_be_used_in_its_roles_and_in_no_other(role: str, servi
         if route.who and role not in route.who:
             assert status == 403, name
         else:
-            assert status in {200, 201, 409} or (name.endswith("/links") and status == 422), (name, status)
+            refers = name.endswith(("/links", "/findings"))  # to what is not there
+            assert status in {200, 201, 409} or (refers and status == 422), (name, status)
 
 
 @pytest.mark.parametrize("name", ROUTES)
@@ -56,7 +57,8 @@ async def test_a_route_can_be_used_in_its_roles_and_in_no_other(role: str, servi
 async def test_nothing_is_told_to_somebody_who_is_not_signed_in(name: str, service: Service) -> None:
     route = ROUTES[name]
     stranger = service.signed_in(None)
-    parts = dict.fromkeys(("case_id", "ground_id", "proposal_id", "message_id", "attachment_id"), "nothing")
+    names = "case_id", "ground_id", "proposal_id", "message_id", "seq", "attachment_id", "tile"
+    parts = dict.fromkeys((*names, "finding_id", "sample_id"), "nothing")
 
     status = await use(stranger, name, route, {**parts, "person_id": "nobody", "token_id": "none"})
 
@@ -64,11 +66,11 @@ async def test_nothing_is_told_to_somebody_who_is_not_signed_in(name: str, servi
 
 
 async def histories(service: Service) -> dict[str, int]:
-    """How many events each chain has, but for what is recorded of reading and of refusals."""
+    """How many events each chain has, but for what is recorded of reading, of refusals and of auditors' own work."""
     counts: dict[str, int] = {}
     for item in done(await service.lou.get("/v1/events", limit=1000))["items"]:
         chain = item["event"]["chain"]
-        if chain.partition(":")[0] not in {"read", "refusal"}:
+        if chain.partition(":")[0] not in {"read", "refusal", "sample", "finding"}:
             counts[chain] = counts.get(chain, 0) + 1
     return counts
 
@@ -88,7 +90,7 @@ async def test_an_admin_does_no_case_work(service: Service) -> None:
     before = await histories(service)
 
     for name, route in ROUTES.items():
-        if "/v1/cases" in name:
+        if "/v1/cases" in name and "/hold" not in name:
             await use(service.adam, name, route, parts)
 
     assert await histories(service) == before

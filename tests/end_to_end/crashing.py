@@ -8,7 +8,7 @@ import socket
 import time
 from asyncio import Task
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx2
@@ -19,15 +19,19 @@ from api.desk import Desk
 from api.logs import configure_logs
 from api.serving import Service, config_of, listen, serve
 from api.settings import Settings
+from storage import sequencer
 from storage.batch import Batch
 from storage.database import SqliteDatabase, open_database, utc_now
 from storage.events import recorded
+from storage.keys import ensure_key
 from storage.postgres_writer import PostgresWriter
 from storage.sqlite_writer import SqliteWriter
-from storage.verify import verify
+from storage.submissions import Submission
+from storage.writer import Answer
 from tests.api.driving import a_purchase, an_inquiry, token_of
 from tests.databases import raw_sql
-from tests.processes import SECRET_KEY
+from tests.processes import SECRET_KEY, key_folder
+from tests.storage.signing import signed_desk
 from workflow.effects import effects_of
 from workflow.states import Trigger
 
@@ -41,11 +45,25 @@ Json = dict[str, Any]
 
 
 def settings_of(url: str) -> Settings:
-    return Settings.model_validate({"database_url": url, "secret_key": SECRET_KEY, "log_level": "error"})
+    return Settings.model_validate(
+        {"database_url": url, "key_folder": key_folder(url), "secret_key": SECRET_KEY, "log_level": "error"}
+    )
+
+
+async def make_key(url: str) -> str:
+    """Makes the key that signs the log, as `casework migrate` does, and returns the URL."""
+    database = open_database(url)
+    await ensure_key(database, key_folder(url), utc_now())
+    await database.close()
+    return url
+
+
+REST_SECONDS = 0.02
 
 
 def serve_as_ever(url: str, port: int) -> None:
-    """What `casework serve` does."""
+    """What `casework serve` does, but that the sequencer and the signer hardly rest, so that a kill meets them."""
+    sequencer.PAUSE_SECONDS = sequencer.TREE_SECONDS = sequencer.CHECKPOINT_SECONDS = REST_SECONDS
     serve(settings_of(url), HOST, port)
 
 
@@ -56,14 +74,26 @@ class CarelessSqliteWriter(SqliteWriter):
     """Says that a command is durable, and makes it so a little later."""
 
     late: Task[None] | None = None
+    is_batch = False
 
     async def begin(self) -> None:
         if self.late is not None:
             await self.late
         await super().begin()
 
+    async def commit_together(self, submissions: Sequence[Submission]) -> list[Answer]:
+        self.is_batch = True
+        try:
+            return await super().commit_together(submissions)
+        finally:
+            self.is_batch = False
+
     async def make_durable(self) -> None:
-        self.late = asyncio.create_task(self.commit_later())
+        """What is done between batches is rolled back unless it is durable when it ends, and acknowledged to nobody."""
+        if self.is_batch:
+            self.late = asyncio.create_task(self.commit_later())
+        else:
+            await super().make_durable()
 
     async def commit_later(self) -> None:
         await asyncio.sleep(LATE_SECONDS)
@@ -264,9 +294,9 @@ WORK: tuple[tuple[str, Json, str, bool, bool], ...] = (
 
 async def found_wrong(url: str, load: Load) -> list[str]:
     """Everything that should not be so after all the crashes, in sentences."""
-    database = open_database(url)
-    report = await verify(database)
-    await database.close()
+    async with signed_desk(url, key_folder(url)) as desk:
+        await desk.settle()
+        faults = await desk.faults()
     with raw_sql(url) as raw:
         events = {(chain, seq): (digest, body) for chain, seq, digest, body in raw.run(EVENTS)}
         marks = Counter(value for (value,) in raw.run("SELECT value FROM personal"))
@@ -274,12 +304,19 @@ async def found_wrong(url: str, load: Load) -> list[str]:
         effects = {tuple(row) for row in raw.run("SELECT chain, seq, kind FROM outbox")}
         keys = {tuple(row) for row in raw.run("SELECT chain, version FROM idempotency")}
     return [
-        *(str(fault) for fault in report.faults),
+        *faults,
         *load.surprises,
         *lost(load.done, events, keys),
         *repeated(load, marks),
         *half_written(events, texts, effects),
     ]
+
+
+def checkpoints(url: str) -> int:
+    """How often the log was signed."""
+    with raw_sql(url) as raw:
+        ((count,),) = raw.run("SELECT count(*) FROM checkpoints")
+    return int(count)
 
 
 EVENTS = "SELECT chain, seq, hash, body FROM events"

@@ -14,7 +14,15 @@ import pytest
 from tests.api import conftest as desks
 from tests.api.driving import prepare
 from tests.databases import PostgresServer, copy_sqlite, migrate, raw_sql
-from tests.end_to_end.crashing import Load, Server, found_wrong, serve_as_ever, serve_carelessly
+from tests.end_to_end.crashing import (
+    Load,
+    Server,
+    checkpoints,
+    found_wrong,
+    make_key,
+    serve_as_ever,
+    serve_carelessly,
+)
 from tests.shared import lacking
 
 sqlite_desk = desks.sqlite_desk
@@ -37,11 +45,12 @@ def durable_postgres() -> Iterator[PostgresServer]:
 @pytest.fixture
 def url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if backend == "sqlite":
-        return copy_sqlite(request.getfixturevalue("sqlite_desk"), tmp_path / "desk.db")
-    server: PostgresServer = request.getfixturevalue("durable_postgres")
-    database = migrate(server.new_database())
-    asyncio.run(prepare(database))
-    return database
+        database = copy_sqlite(request.getfixturevalue("sqlite_desk"), tmp_path / "desk.db")
+    else:
+        server: PostgresServer = request.getfixturevalue("durable_postgres")
+        database = migrate(server.new_database())
+        asyncio.run(prepare(database))
+    return asyncio.run(make_key(database))
 
 
 @asynccontextmanager
@@ -60,10 +69,11 @@ async def under_load(
             one.kill()
 
 
-async def kill_and_restart(servers: list[Server], load: Load, times: int) -> None:
+async def kill_and_restart(servers: list[Server], load: Load, times: int, within: float = 0.1) -> None:
+    """At some moment within so many seconds of an acknowledgement."""
     for _ in range(times):
         await load.more(20)
-        await asyncio.sleep(random.uniform(0, 0.1))
+        await asyncio.sleep(random.uniform(0, within))
         victims = random.sample(servers, random.randint(1, len(servers)))
         for one in victims:
             one.kill()
@@ -76,14 +86,19 @@ async def test_whenever_it_is_killed_nothing_is_lost_and_nothing_is_there_by_hal
     async with under_load(url, serve_as_ever, processes=1 if backend == "sqlite" else 2) as (servers, load):
         await kill_and_restart(servers, load, KILLS)
 
+    signed = checkpoints(url)
     assert await found_wrong(url, load) == []
     assert load.repeated > 0
-    sys.stdout.write(f"{backend}: {KILLS} kills, {len(load.done)} writes acknowledged, {load.repeated} asked again\n")
+    assert signed > KILLS
+    sys.stdout.write(
+        f"{backend}: {KILLS} kills, {len(load.done)} writes acknowledged, {load.repeated} asked again,"
+        f" {signed} checkpoints\n"
+    )
 
 
 async def test_a_service_that_acknowledges_before_it_commits_is_found_out(url: str) -> None:
     async with under_load(url, serve_carelessly, processes=1) as (servers, load):
-        await kill_and_restart(servers, load, 3)
+        await kill_and_restart(servers, load, 3, within=0)
 
     assert [one for one in await found_wrong(url, load) if one.startswith("lost: case:")]
 
@@ -92,6 +107,7 @@ async def test_when_postgresql_itself_crashes_everybody_waits_and_nothing_is_los
     with PostgresServer(durable=True) as postgres:
         url = await asyncio.to_thread(lambda: migrate(postgres.new_database()))
         await prepare(url)
+        await make_key(url)
         async with under_load(url, serve_as_ever, processes=2) as (_, load):
             for _ in range(3):
                 await load.more(50)

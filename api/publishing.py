@@ -1,0 +1,105 @@
+"""Hands the newest checkpoint to somebody outside: from then on nobody inside can rewrite what it covers unnoticed."""
+
+import mailbox
+import os
+import smtplib
+import ssl
+from email.message import EmailMessage
+from email.utils import format_datetime, make_msgid
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from storage.checkpoints import Signed
+from storage.database import utc_now
+from workflow.errors import CaseworkError
+
+TIMEOUT_SECONDS = 10
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+TLS_PORT = 465
+
+
+class NotPublished(CaseworkError):
+    """Nobody has got the checkpoint; the text says why."""
+
+
+def append_to(file: Path, signed: Signed) -> bool:
+    """Whether it is new there. Checkpoints are parted by a blank line; the file is safe on the disk."""
+    with file.open("a+b") as stream:
+        stream.seek(0)
+        held, note = stream.read(), signed.note.encode()
+        if note in held:
+            return False
+        stream.write(b"\n" + note if held else note)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return True
+
+
+class NoRedirects(HTTPRedirectHandler):
+    """What is signed goes where the operator said."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+def post_to(url: str, signed: Signed) -> None:
+    """As text/plain, over HTTPS (or to this machine itself). Raises NotPublished unless the answer is a 2xx."""
+    target = urlsplit(url)
+    if target.scheme != "https" and not (target.scheme == "http" and target.hostname in LOOPBACK):
+        raise NotPublished("a webhook's URL has to begin with https://")
+    headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "casework"}
+    request = Request(url, signed.note.encode(), headers, method="POST")  # noqa: S310 - checked above
+    try:
+        build_opener(NoRedirects).open(request, timeout=TIMEOUT_SECONDS).close()
+    except HTTPError as refused:
+        with refused:
+            raise NotPublished(f"{target.hostname} answered {refused.code}") from refused
+    except (URLError, HTTPException, OSError) as failure:
+        raise NotPublished(f"{target.hostname} cannot be reached: {failure}") from failure
+
+
+def deliver_to(maildir: Path, signed: Signed, sender: str) -> None:
+    mailbox.Maildir(maildir).add(letter(signed, sender, sender))
+
+
+def mail_to(address: str, signed: Signed, sender: str, server: str) -> None:
+    """By the SMTP server at smtp[s]://[user:password@]host[:port]. Raises NotPublished."""
+    target = urlsplit(server)
+    if target.scheme not in {"smtp", "smtps"} or not target.hostname:
+        raise NotPublished("CASEWORK_SMTP_URL has to be like smtp://user:password@host:587, or smtps://…")
+    try:
+        with connected(target.scheme, target.hostname, target.port) as connection:
+            if target.username is not None:
+                connection.login(unquote(target.username), unquote(target.password or ""))
+            connection.send_message(letter(signed, sender, address))
+    except (smtplib.SMTPException, OSError) as failure:
+        raise NotPublished(f"{target.hostname} did not take the mail: {failure}") from failure
+
+
+def connected(scheme: str, host: str, port: int | None) -> smtplib.SMTP:
+    context = ssl.create_default_context()
+    if scheme == "smtps":
+        return smtplib.SMTP_SSL(host, port or TLS_PORT, timeout=TIMEOUT_SECONDS, context=context)
+    connection = smtplib.SMTP(host, port or smtplib.SMTP_PORT, timeout=TIMEOUT_SECONDS)
+    connection.ehlo()
+    if connection.has_extn("starttls"):
+        connection.starttls(context=context)
+    elif host not in LOOPBACK:
+        connection.close()
+        raise NotPublished(f"{host} offers no encryption")
+    return connection
+
+
+def letter(signed: Signed, sender: str, to: str) -> EmailMessage:
+    message = EmailMessage()
+    message["From"], message["To"] = sender, to
+    message["Subject"] = f"Checkpoint: {signed.size} events in {signed.origin}"
+    message["Date"] = format_datetime(utc_now())
+    message["Message-ID"] = make_msgid(domain=sender.rpartition("@")[2])
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(signed.note, cte="base64")  # no server on the way may change a byte
+    return message
