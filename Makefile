@@ -32,8 +32,10 @@ check: .venv/dev.stamp ## Check format, lint, types, imports, file sizes and pin
 bench: .venv/dev.stamp ## Print the benchmarks
 	@$(bin)/python -m bench $(ARGS)
 
-soak: .venv/dev.stamp ## Race the service and kill it under load, two hundred times on each database
-	@TEST_KILLS=200 $(bin)/python -m pytest --timeout 7200 --capture no tests/end_to_end/test_crashes.py tests/end_to_end/test_races.py $(ARGS)
+soak: .venv/dev.stamp ## Race the service, kill it under load two hundred times on each database, and alter many bundles and logs
+	@TEST_KILLS=200 TEST_MUTATIONS=200000 $(bin)/python -m pytest --timeout 7200 --capture no \
+	  tests/end_to_end/test_crashes.py tests/end_to_end/test_races.py tests/api/test_casework_verify.py \
+	  tests/api/test_whole_log.py $(ARGS)
 
 pins: ## Pin what pyproject.toml asks for (needs uv); newer releases too: make pins ARGS=--upgrade
 	@command -v uv >/dev/null || { echo 'make pins needs uv: https://docs.astral.sh/uv/' >&2; exit 1; }

@@ -1,6 +1,7 @@
 """`make bench`: every figure that docs/benchmarks.md publishes, measured in one run and printed as its tables."""
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ CLIENTS = (16, 64)
 def databases() -> Iterator[dict[str, Callable[[], str]]]:
     """For each kind of database, what makes the URL of a new one: durable, as in production."""
     with tempfile.TemporaryDirectory(prefix="casework-bench-") as folder, PostgresServer(durable=True) as server:
+        os.environ["CASEWORK_KEY_FOLDER"] = folder  # of every desk here: checkpoints are signed as they should be
         numbers = iter(range(1000))
         yield {
             "sqlite": lambda: sqlite_url(Path(folder) / f"{next(numbers)}.db"),
@@ -47,13 +49,17 @@ async def bench_writes(new: dict[str, Callable[[], str]], *, quick: bool) -> Non
     print("|---|---|---|---|---|")
     for f in found:
         print(f"| {f.database} | {f.clients} | {f.p99_ms:.1f} | {f.noop_p99_ms:.1f} | {f.half_p99_ms:.1f} |")
-    w = await writes.measure_workers(new["postgresql"], rounds, seconds)
-    print(f"\nTwo processes on PostgreSQL, 64 clients: {w.two:,.0f}/s, one {w.one:,.0f}/s, ratio {w.ratio:.2f}.")
+    ways = (writes.Way(new["postgresql"]()), writes.Way(new["postgresql"](), workers=2))
+    w = await writes.measure_beside(ways, rounds, seconds)
+    print(f"\nTwo processes on PostgreSQL, 64 clients: {w.second:,.0f}/s, one {w.first:,.0f}/s, ratio {w.ratio:.2f}.")
     print(
         f"CPU of a transition with one: service {w.service_us:.0f} µs, database {w.database_us:.0f}, load generator"
         f" {w.client_us:.0f}.\n",
         flush=True,
     )
+    for kind, url in new.items():
+        s = await writes.measure_beside((writes.Way(url(), sequencer=False), writes.Way(url())), rounds, seconds)
+        print(f"With the sequencer on {kind}: {s.second:,.0f}/s, without {s.first:,.0f}/s, ratio {s.ratio:.2f}.\n")
 
 
 def tutorial_url(url: str) -> str:
@@ -89,7 +95,7 @@ async def bench_starts(new: dict[str, Callable[[], str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["writes", "reads", "starts", "verifying"])
+    parser.add_argument("parts", nargs="*", default=["writes", "reads", "starts", "verifying", "proofs"])
     parser.add_argument(
         "--quick", action="store_true", help="short rounds and small desks: whether it runs, not how fast"
     )
@@ -103,6 +109,10 @@ def main() -> None:
             uvloop.run(bench_starts(new))
         if "verifying" in options.parts:
             command = [sys.executable, "-m", "bench.verifying", *(["--events", "10000"] if options.quick else [])]
+            subprocess.run(command, check=True)
+        if "proofs" in options.parts:
+            print("\n## Proofs\n", flush=True)
+            command = [sys.executable, "-m", "bench.proofs", *(["--events", "10000"] if options.quick else [])]
             subprocess.run(command, check=True)
 
 

@@ -16,10 +16,13 @@ from transitions import Machine
 from api import inputs as i
 from api import views as v
 from api.app import create_app
+from api.desk import Desk
 from api.logs import configure_logs
 from api.routing import Answer, DeskRoute, Rules, WriteCall, ruled
 from api.settings import Settings
 from bench.sample import SAMPLE_CASE
+from storage.database import open_database
+from storage.sequencer import Sequencer
 from workflow.commands import Fire
 from workflow.lifecycle import TRANSITIONS
 from workflow.roles import EVERYONE
@@ -122,11 +125,19 @@ def tutorial_open(db: Annotated[Session, Depends(session)]) -> dict[str, str]:
     return {"id": case.id}
 
 
+class Unsequenced(Sequencer):
+    async def open(self) -> None:
+        """Positions, tree and checkpoints wait."""
+
+
 def app() -> FastAPI:
     """For `uvicorn --factory bench.apps:app`."""
     settings = Settings()
     configure_logs(settings.log_level)
-    service = create_app(settings)
+    desk = Desk(settings, open_database(settings.database_url))
+    if os.environ.get("BENCH_WITHOUT_SEQUENCER"):
+        desk.sequencer = Unsequenced(desk.database)
+    service = create_app(settings, desk)
     for router in (ordinary, own_route, tutorial):
         service.take(router)
     return service

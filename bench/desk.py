@@ -10,6 +10,7 @@ from api.settings import Settings
 from storage.batch import Entry
 from storage.database import open_database
 from storage.desk import ensure_desk
+from storage.keys import ensure_key
 from workflow import commands as c
 from workflow.people import AddPerson
 from workflow.policy import Category
@@ -37,8 +38,11 @@ async def prepared(url: str) -> tuple[Desk, str]:
     """A migrated desk, open, with one agent; and the agent's token."""
     database = open_database(url)
     await database.upgrade()
-    await database.run(lambda connection: ensure_desk(connection, "UTC", datetime.now(UTC)))
-    desk = Desk(Settings(database_url=url, secret_key=SECRET_KEY), database)  # type: ignore[arg-type]
+    now = datetime.now(UTC)
+    await database.run(lambda connection: ensure_desk(connection, "UTC", now))
+    settings = Settings(database_url=url, secret_key=SECRET_KEY)  # type: ignore[arg-type]
+    await ensure_key(database, settings.keys_in, now)
+    desk = Desk(settings, database)
     await desk.open()
     person = AddPerson(
         person_id=str(uuid.uuid4()),

@@ -37,12 +37,15 @@ async def process(command: list[str], port: int, **settings: str) -> AsyncIterat
 
 
 @contextlib.asynccontextmanager
-async def compared(url: str, tutorial_url: str, workers: int = 1) -> AsyncIterator[int]:
+async def compared(url: str, tutorial_url: str, workers: int = 1, *, sequencer: bool = True) -> AsyncIterator[int]:
     """The service with what it is compared to (without a URL: but the tutorial); the port it listens on."""
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "--factory", "bench.apps:app", "--port", str(port), "--no-access-log"]
     command += ["--workers", str(workers), "--log-level", "warning"]
-    async with process(command, port, CASEWORK_DATABASE_URL=url, BENCH_TUTORIAL_URL=tutorial_url):
+    settings = {"CASEWORK_DATABASE_URL": url, "BENCH_TUTORIAL_URL": tutorial_url}
+    if not sequencer:
+        settings["BENCH_WITHOUT_SEQUENCER"] = "1"
+    async with process(command, port, **settings):
         yield port
 
 

@@ -8,7 +8,6 @@ in which everything is in place again, read by a process of its own.
 import argparse
 import asyncio
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from api.desk import new_case_id
+from bench.memory import peak_mb
 from storage import defences
 from storage.batch import CASE_COLUMNS, case_row
 from storage.database import open_database
@@ -177,14 +177,6 @@ async def measure(path: Path) -> dict[str, float]:
         "cpu": time.process_time() - cpu,
         "MB": peak_mb(),
     }
-
-
-def peak_mb() -> float:
-    """What this process had resident at most; on Linux `getrusage` counts what its parent had as well."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

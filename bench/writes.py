@@ -6,16 +6,19 @@ import os
 import statistics
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from bench.client import Conversation, Repeat, Request, Round, post, run_round
 from bench.desk import open_cases, prepared
 from bench.serving import compared
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NEXT_MONTH = (datetime.now(UTC).date() + timedelta(days=30)).isoformat()
 
@@ -154,49 +157,59 @@ async def tutorial_case(port: int) -> str:
     return str(msgspec.json.decode(answer.read())["id"])
 
 
-class Workers(msgspec.Struct):
-    """Rates of one process and of two, their ratio, and the CPU of a transition in microseconds, by who uses it."""
+class Way(msgspec.Struct, frozen=True):
+    """A service to be measured beside another one: on a new database, with so many processes."""
 
-    one: float
-    two: float
+    url: str
+    workers: int = 1
+    sequencer: bool = True
+
+
+class Beside(msgspec.Struct):
+    """Rates of two ways in turns, second ÷ first, and the CPU of a transition in the first way, by who uses it."""
+
+    first: float
+    second: float
     ratio: float
     service_us: float
     database_us: float
     client_us: float
 
 
-async def measure_workers(new: Callable[[], str], rounds: int, seconds: float) -> Workers:
-    """Two processes on PostgreSQL against one, in turns."""
-    desk_urls = {1: new(), 2: new()}
-    rates: dict[int, list[float]] = {1: [], 2: []}
+async def measure_beside(ways: tuple[Way, Way], rounds: int, seconds: float) -> Beside:
+    """64 clients that never pause."""
+    rates: tuple[list[float], list[float]] = ([], [])
     used: list[tuple[float, ...]] = []
-    prepared_desks = {}
-    for workers, url in desk_urls.items():
-        desk, token = await prepared(url)
-        count = int(8000 * workers * seconds * (rounds + 1) / len(STEPS)) + 64
-        prepared_desks[workers] = (token, iter([entry.case.id for entry in await open_cases(desk, count)]), count)
-        await desk.close()
-    async with compared(desk_urls[1], "", 1) as one, compared(desk_urls[2], "", 2) as two:
+    async with AsyncExitStack() as stack:
+        desks = []
+        for way in ways:
+            desk, token = await prepared(way.url)
+            count = int(8000 * way.workers * seconds * (rounds + 1) / len(STEPS)) + 64
+            cases = iter([entry.case.id for entry in await open_cases(desk, count)])
+            await desk.close()
+            port = await stack.enter_async_context(compared(way.url, "", way.workers, sequencer=way.sequencer))
+            desks.append((port, token, cases, count // (rounds + 1)))
         for number in range(rounds + 1):
-            for workers, port in ((1, one), (2, two)):
-                token, cases, count = prepared_desks[workers]
-                movers = Movers(list(itertools.islice(cases, count // (rounds + 1))), token)
+            for port, token, cases, count in desks:
+                is_first = port == desks[0][0]
+                movers = Movers(list(itertools.islice(cases, count)), token)
                 before = cpu_seconds()
                 result = await run_round(port, [Mover(movers) for _ in range(64)], seconds)
                 if result.failures:
                     raise RuntimeError(f"{result.failures} of {result.requests} requests failed")
-                if number:
-                    rates[workers].append(result.rate)
-                if number and workers == 1:
+                if number:  # the first round warms up
+                    rates[not is_first].append(result.rate)
+                if number and is_first:
                     service, database, client = (b - a for a, b in zip(before, cpu_seconds(), strict=True))
                     used.append((service, database, client, result.requests))
-    return Workers(
-        one=statistics.median(rates[1]),
-        two=statistics.median(rates[2]),
-        ratio=statistics.median(b / a for a, b in zip(rates[1], rates[2], strict=True)),
-        service_us=sum(one[0] for one in used) / sum(one[3] for one in used) * 1e6,
-        database_us=sum(one[1] for one in used) / sum(one[3] for one in used) * 1e6,
-        client_us=sum(one[2] for one in used) / sum(one[3] for one in used) * 1e6,
+    service, database, client, requests = (sum(column) for column in zip(*used, strict=True))
+    return Beside(
+        first=statistics.median(rates[0]),
+        second=statistics.median(rates[1]),
+        ratio=statistics.median(b / a for a, b in zip(*rates, strict=True)),
+        service_us=service / requests * 1e6,
+        database_us=database / requests * 1e6,
+        client_us=client / requests * 1e6,
     )
 
 
