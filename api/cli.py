@@ -158,9 +158,9 @@ def address(text: str) -> str:
         raise typer.BadParameter(str(bad)) from bad
 
 
-def legal_basis(text: str) -> str:
+def naming_nobody(text: str) -> str:
     if "@" in text:
-        raise typer.BadParameter("stays in the log for good, so it must not hold an address")
+        raise typer.BadParameter("is kept for good, so it must not hold an address")
     return line(text)
 
 
@@ -661,9 +661,11 @@ def erase(
         str | None, typer.Option("--case", parser=line, metavar="CASE", help="One case, by its id or number.")
     ] = None,
     basis: Annotated[
-        str, typer.Option(parser=legal_basis, metavar="TEXT", help="Stays in the log for good, so it names nobody.")
+        str, typer.Option(parser=naming_nobody, metavar="TEXT", help="Stays in the log for good, so it names nobody.")
     ] = "GDPR Art. 17(1)",
-    reason: Annotated[str, typer.Option(parser=line, metavar="TEXT")] = "asked for by the client",
+    reason: Annotated[
+        str, typer.Option(parser=naming_nobody, metavar="TEXT", help="Stays readable for good, so it names nobody.")
+    ] = "asked for by the client",
     override: Annotated[
         bool, typer.Option("--override", help="At once, though a case is open or has to be kept.")
     ] = False,
@@ -688,19 +690,20 @@ def erase(
     async def renew(database: "Database") -> int:
         return await erasures.renew_journal(database, Journal(settings.erasures_in, await log_of(database)))
 
-    async def work(desk: "Desk") -> list[ErasureView]:
+    async def work(desk: "Desk") -> tuple[list[ErasureView], list[str]]:
         if due:
-            return [await outcome_of(desk, receipt) for _, receipt in await desk.erasures.carry_out_due()]
+            return [await outcome_of(desk, receipt) for _, receipt in await desk.erasures.carry_out_due()], []
         command = Erase(legal_basis=basis, reason=reason, override=override)
-        return await erase_each(desk, await named(desk, client, name), command, lambda *what: submit(desk, *what))
+        found = await named(desk, client, name)
+        done = await erase_each(desk, found, command, lambda *what: submit(desk, *what))
+        return done, await erasures.also_in(desk.database, client) if client is not None else []
 
     settings = read_settings()
     if renew_journal:
         typer.echo(f"the journal of erasures has {in_the_database(renew)} of them")
         return
-    print_erasures(
-        at_the_desk(work), "nothing is due" if due else "no case is kept under this address: nothing to erase"
-    )
+    otherwise = "nothing is due" if due else "no case or mail is kept under this address: nothing to erase"
+    print_erasures(*at_the_desk(work), otherwise)
 
 
 @cli.command()

@@ -38,10 +38,13 @@ class Outcome(StrEnum):
 
 
 class ErasureView(TypedDict):
-    """What became of one case. `due_at` is null while the case is open: it has to be closed first."""
+    """What became of one case, or of one mail that was set aside: `case` and `number` are null then.
 
-    case: str
-    number: str
+    `due_at` is null while the case is open: it has to be closed first.
+    """
+
+    case: str | None
+    number: str | None
     outcome: Outcome
     due_at: NotRequired[datetime | None]
     texts: NotRequired[int]
@@ -51,18 +54,21 @@ class ErasureView(TypedDict):
 
 
 class ErasuresView(TypedDict):
+    """`also_in` are cases of others that the client's address takes part in: it goes when those are erased."""
+
     items: list[ErasureView]
+    also_in: list[str]
 
 
 class ErasureIn(i.Input):
-    """Of all cases of a client, or of one case."""
+    """Of all cases of a client and their mail that was set aside, or of one case."""
 
     client: i.Email | None = Field(default=None, description="the address that their cases were opened for")
     case: i.Identifier | None = Field(default=None, description="its id, or its number such as C-1042")
     legal_basis: i.LegalBasis = Field(
         description="stays in the log for good, so it names nobody", examples=["GDPR Art. 17(1)(a)"]
     )
-    reason: i.Reason
+    reason: i.ErasureReason = Field(description="stays readable for good, so it names nobody")
     override: Annotated[bool, Field(strict=True)] = Field(
         default=False, description="at once, though the case is open or its data have to be kept"
     )
@@ -74,7 +80,7 @@ class ErasureIn(i.Input):
         return self
 
 
-Submit = Callable[[c.Erase, str], Awaitable[Receipt]]
+Submit = Callable[[c.Erase, str | None], Awaitable[Receipt]]
 
 
 @router.post("/erasures", status_code=201, response_model=ErasuresView, responses=documented(409, 413, 415, 422))
@@ -83,22 +89,24 @@ async def erase(call: WriteCall, body: ErasureIn) -> Response:
     """Delete the personal data of a client, or of one case: at once, or as soon as nothing requires to keep them.
 
     What can be erased is, though others of the client's cases may be under a hold; 409 if that is so of all. Under an
-    address that no case is kept for there is nothing to erase.
+    address that nothing is kept for there is nothing to erase.
     """
     key, done = call.key, await done_under(call.desk, call.key)
 
-    async def submit(command: c.Erase, case_id: str) -> Receipt:
-        call.key = nth(key, done.index(case_id) if case_id in done else len(done))
+    async def submit(command: c.Erase, case_id: str | None) -> Receipt:
+        target = case_id or command.mail
+        call.key = nth(key, done.index(target) if target in done else len(done))
         receipt = await call.desk.submit(call, command, case_id)
-        if case_id not in done:
-            done.append(case_id)
+        if target not in done:
+            done.append(target)
         return receipt
 
     # The client's address may be gone by now: whom the first request found, its key knows.
     found = await named(call.desk, body.client, body.case) if not done or body.case is None else []
     command = c.Erase(legal_basis=body.legal_basis, reason=body.reason, override=body.override)
     items = await erase_each(call.desk, [*done, *(one for one in found if one not in done)], command, submit)
-    return Answer(ErasuresView(items=items), 201)
+    also_in = await erasures.also_in(call.desk.database, body.client) if body.client is not None else []
+    return Answer(ErasuresView(items=items, also_in=also_in), 201)
 
 
 def nth(key: Key | None, index: int) -> Key | None:
@@ -112,7 +120,7 @@ DONE = text("SELECT fingerprint, chain FROM idempotency WHERE key = :key AND ver
 
 
 async def done_under(desk: Desk, key: Key | None) -> list[str]:
-    """The cases that an earlier request with this key was about. Raises KeyReused."""
+    """The cases and mails that an earlier request with this key was about. Raises KeyReused."""
     done: list[str] = []
     while (one := nth(key, len(done))) is not None:
         row = await desk.database.first(DONE, {"key": one.hash})
@@ -125,25 +133,26 @@ async def done_under(desk: Desk, key: Key | None) -> list[str]:
 
 
 async def named(desk: Desk, client: str | None, case: str | None) -> list[str]:
-    """The ids of the cases. Raises BadInput for a case that there is not."""
+    """The ids of the cases, and the chains of mails. Raises BadInput for a case that there is not."""
     if client is not None:
-        return await erasures.cases_of(desk.database, client)
+        own = await erasures.cases_of(desk.database, client)
+        return own + await erasures.mails_of(desk.database, client)
     found = await cases.find(desk.database, case or "")
     if found is None:
         raise bad_field("case", "is no case of this desk")
     return [found]
 
 
-async def erase_each(desk: Desk, case_ids: list[str], command: c.Erase, submit: Submit) -> list[ErasureView]:
-    """Case by case. Raises GuardRefused with all reasons if each of them is refused."""
+async def erase_each(desk: Desk, targets: list[str], command: c.Erase, submit: Submit) -> list[ErasureView]:
+    """Case by case, mail by mail. Raises GuardRefused with all reasons if each of them is refused."""
     items: list[ErasureView] = []
     refusals: list[Refusal] = []
-    for case_id in case_ids:
+    for target in targets:
         try:
-            items.append(await outcome_of(desk, await submit(command, case_id)))
+            items.append(await outcome_of(desk, await submit(*erasures.aimed(command, target))))
         except GuardRefused as refused:
             refusals.extend(refused.refusals)
-            items.append(await refused_view(desk, case_id, refused))
+            items.append(await refused_view(desk, target, refused))
     if items and all(one["outcome"] is Outcome.REFUSED for one in items):
         raise GuardRefused(*dict.fromkeys(refusals))
     return items
@@ -151,11 +160,9 @@ async def erase_each(desk: Desk, case_ids: list[str], command: c.Erase, submit: 
 
 async def outcome_of(desk: Desk, receipt: Receipt) -> ErasureView:
     case = receipt.case
-    if case is None:
-        raise NotFound("case")
     view = ErasureView(
-        case=case.id,
-        number=case_number_text(case.number),
+        case=case.id if case else None,
+        number=case_number_text(case.number) if case else None,
         outcome=Outcome.NOTHING,
         receipt=receipt.audit_receipt,
         refusals=[],
@@ -163,7 +170,7 @@ async def outcome_of(desk: Desk, receipt: Receipt) -> ErasureView:
     data = receipt.events[-1].data if receipt.events else None
     if isinstance(data, Erased):
         view |= {"outcome": Outcome.ERASED, "texts": data.texts, "files": data.files}
-    elif case.erasure_request is not None:
+    elif case is not None and case.erasure_request is not None:
         settings = (await desk.context()).settings_now(desk.clock())
         view |= {"outcome": Outcome.SCHEDULED, "due_at": case.erasure_due(settings.kept_days)}
     return view
@@ -181,9 +188,9 @@ def refusal_view(one: Refusal) -> RefusalBody:
 
 
 class RecordedErasureView(TypedDict):
-    """What was erased, or is to be; nothing of it names the client."""
+    """What was erased, or is to be; nothing of it names the client. `case` is null for mail that was set aside."""
 
-    case: str
+    case: str | None
     type: str
     at: str
     actor: str
@@ -214,7 +221,7 @@ async def list_erasures(call: ReadCall, query: Annotated[PageQuery, Query()]) ->
 def recorded_view(recorded: Recorded) -> RecordedErasureView:
     event, data = recorded.event, recorded.data
     view = RecordedErasureView(
-        case=event.chain.removeprefix("case:"),
+        case=None if erasures.is_mail(event.chain) else event.chain.removeprefix("case:"),
         type=event.type,
         at=event.at,
         actor=event.actor,

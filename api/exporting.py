@@ -160,8 +160,10 @@ async def case_lines(cases: AsyncIterator[ExportedCase]) -> AsyncIterator[str]:
 
 Cell = str | int | None
 
-# What a spreadsheet takes for the beginning of a formula, also after blanks, and in the widths of East Asia.
-FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
+# What a spreadsheet takes for the beginning of a formula, also after blanks and what it may drop since nobody sees it,
+# and in the widths of East Asia.
+UNSEEN = r"[\s\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+FORMULA = re.compile(rf"{UNSEEN}*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 
 
 def harmless(cell: Cell) -> Cell:

@@ -111,10 +111,17 @@ Day = Annotated[
 Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=100), Storable]
 
 
-# Kept in the log for good, so nothing that names somebody: not an address, at least.
+# Kept for good, so nothing that names somebody: not an address, at least.
+NO_ADDRESS = r"^[^@]*$"
 LegalBasis = Annotated[
     str,
-    StringConstraints(strict=True, max_length=200, pattern=r"^[^@]*$"),
+    StringConstraints(strict=True, max_length=200, pattern=NO_ADDRESS),
+    Storable,
+    AfterValidator(not_blank),
+]
+ErasureReason = Annotated[
+    str,
+    StringConstraints(strict=True, max_length=10_000, pattern=NO_ADDRESS),
     Storable,
     AfterValidator(not_blank),
 ]

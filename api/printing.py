@@ -148,7 +148,7 @@ def print_report(report: "Report") -> None:
         say(f"and {more} more", wrong=True)
 
 
-def print_erasures(erasures: Sequence["ErasureView"], otherwise: str) -> None:
+def print_erasures(erasures: Sequence["ErasureView"], also_in: Sequence[str], otherwise: str) -> None:
     for one in erasures:
         match one["outcome"]:
             case "erased":
@@ -161,9 +161,11 @@ def print_erasures(erasures: Sequence["ErasureView"], otherwise: str) -> None:
                 said = "nothing is left to erase"
             case _:
                 said = "; ".join(refusal["text"] for refusal in one["refusals"])
-        say(f"{one['number']}: {said}", wrong=one["outcome"] == "refused")
+        say(f"{one['number'] or 'mail that was set aside'}: {said}", wrong=one["outcome"] == "refused")
     if not erasures:
         say(otherwise)
+    for case_id in also_in:
+        say(f"the address takes part in the case {case_id} of somebody else, and goes when that is erased")
 
 
 def print_tokens(people: Sequence[Person], names: dict[str, dict[str, str]]) -> None:

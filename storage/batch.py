@@ -25,7 +25,7 @@ from workflow import events as e
 from workflow.canonical import canonical
 from workflow.cases import Case, Purchase, booked_slot, chain_of
 from workflow.deadlines import next_due
-from workflow.deciding import decide, forbid_unless, require_target, roles_of
+from workflow.deciding import decide, erase_mail, forbid_unless, require_target, roles_of
 from workflow.desk import POLICY_CHAIN, AddPolicy, DrawSample, SingleCommand, decide_policy, single_event
 from workflow.effects import EffectKind, effects_of
 from workflow.errors import NotFound, Refused, StaleVersion, bad_field
@@ -95,10 +95,11 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     cases: tuple[str, ...] = ()  # which of them exist
     kept: bool = False  # which of the case's texts and files have not been erased
     finding: str = ""  # the chain of one, which this adds to
+    mail: str = ""  # the chain of one that was set aside, and what is kept of it
 
     @property
     def nothing(self) -> bool:
-        return not (self.purchases or self.hosts or self.cases or self.kept or self.finding)
+        return not (self.purchases or self.hosts or self.cases or self.kept or self.finding or self.mail)
 
 
 # The chains of a case's findings. With the place of the case's id.
@@ -111,10 +112,11 @@ FINDINGS_OF = f"""
 HISTORY = "SELECT body, hash FROM events WHERE chain = {} ORDER BY seq"
 
 # What an erasure has to find; the reasons of erasures themselves stay. With the places of a chain and of a case's id.
-KEPT = f"""
-    SELECT seq, field FROM personal WHERE chain = {{0}} AND NOT EXISTS (
+CAN_GO = """NOT EXISTS (
         SELECT 1 FROM events WHERE events.chain = personal.chain AND events.seq = personal.seq AND type = 'erased'
-    )
+    )"""
+KEPT = f"""
+    SELECT seq, field FROM personal WHERE chain = {{0}} AND {CAN_GO}
     UNION ALL SELECT seq, 'content' FROM attachments WHERE case_id = {{1}}
     UNION ALL SELECT seq, 'finding.' || field FROM personal WHERE chain IN ({FINDINGS_OF.format("{1}")}) ORDER BY 1, 2
 """  # noqa: S608 - places
@@ -135,8 +137,8 @@ def needs_of(submission: Submission, case: Case | None) -> Needs:
             return Needs(purchases=recorded)
         case c.LinkCase(case=other):
             return Needs(cases=(other,))
-        case c.Erase():
-            return Needs(kept=True)
+        case c.Erase(mail=mail):
+            return Needs(mail=mail) if mail else Needs(kept=True)
         case OpenFinding() | AnswerFinding() | CloseFinding():
             return Needs(finding=finding_chain(str(submission.case_id), command.finding_id))
         case _:
@@ -175,6 +177,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     known_cases: set[str] = msgspec.field(default_factory=set)
     kept: dict[str, list[tuple[int, str]]] = msgspec.field(default_factory=dict)  # chain → (seq, field), see KEPT
     findings: dict[str, Finding] = msgspec.field(default_factory=dict)  # by chain
+    mails: dict[str, list[Recorded]] = msgspec.field(default_factory=dict)  # set aside; their events by chain
     keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, chain, seq, version)
     mail_refs: set[str] = msgspec.field(default_factory=set)  # which of those that are to be remembered are known
     known_addresses: set[str] = msgspec.field(default_factory=set)  # which of those of new people are somebody's
@@ -203,7 +206,7 @@ class Batch:
         self.tokens: list[Row] = []
         self.revoked_tokens: list[Row] = []
         self.policies: list[Row] = []
-        self.erasures: dict[str, Case] = {}  # chain → the case, of which all that was stored before goes
+        self.erasures: dict[str, Case | None] = {}  # chain of which all that was stored before goes → the case, if any
         self.erased_at: set[tuple[str, int]] = set()  # the places of the events that say so
         self.words: dict[int, list[str]] = {}  # case number → texts to be found by
         self.new_numbers: set[int] = set()
@@ -250,6 +253,8 @@ class Batch:
 
     def change_case(self, submission: Submission, actor: Actor) -> Receipt:
         command = submission.command
+        if isinstance(command, c.Erase) and command.mail:
+            return self.erase_mail(submission, command, actor)
         entry = self.entry(submission.case_id)
         case = entry.case if entry else None
         if case is None and not isinstance(command, c.OpenCase):
@@ -347,7 +352,10 @@ class Batch:
             for field, value in draft.personal.items()
             if field not in UNCACHED_FIELDS
         }
-        known = entry.texts if entry and not isinstance(recorded.data, e.Erased) else {}
+        known = entry.texts if entry else {}
+        if isinstance(recorded.data, e.Erased):
+            gone = {f"{seq}/{field}" for seq, field in self.kept(case)}
+            known = {at: text for at, text in known.items() if at not in gone}
         texts = {**known, **texts} if texts else known
         stored = entry.stored_version if entry else 0
         self.replaces.setdefault(case.id, stored)
@@ -384,7 +392,7 @@ class Batch:
         self.personal = [
             row
             for row in self.personal
-            if row[:2] == place or not (row[0] == case.chain or row[0].startswith(findings_of(case.id)))
+            if row[:2] in self.erased_at or not (row[0] == case.chain or row[0].startswith(findings_of(case.id)))
         ]
         self.attachments = [row for row in self.attachments if row[1] != case.id]
         self.mail_refs = [row for row in self.mail_refs if row[1] != case.id]
@@ -503,6 +511,27 @@ class Batch:
         self.keep_rows(sealed, draft, None)
         self.remember_mail(submission, None)
         return Receipt(events=(sealed.recorded,), seq=1)
+
+    def erase_mail(self, submission: Submission, command: c.Erase, actor: Actor) -> Receipt:
+        """Of one that was set aside: its chain has a second event then."""
+        chain, history = command.mail, self.loaded.mails.get(command.mail)
+        if not history or not isinstance(history[0].data, e.MailSetAside):
+            raise NotFound("mail")
+        last = history[-1]
+        seq = last.event.seq + 1
+        draft = erase_mail(history, tuple(self.loaded.kept.get(chain, ())), command, actor)
+        if draft is None:
+            self.remember(submission, chain, seq, last.event.seq)
+            return Receipt(seq=seq)
+        circumstances = self.circumstances(submission, actor, max(self.now, last.at + MICROSECOND))
+        sealed = seal(draft, circumstances, chain, seq, last.hash, "")
+        self.erasures[chain] = None
+        self.personal = [row for row in self.personal if row[0] != chain]
+        self.keep_rows(sealed, draft, None)
+        self.loaded.kept[chain] = []
+        history.append(sealed.recorded)
+        self.remember(submission, chain, seq, seq)
+        return Receipt(events=(sealed.recorded,), seq=seq)
 
     # The policy.
 

@@ -19,6 +19,7 @@ from workflow.events import (
     CaseRead,
     DeskCreated,
     Edge,
+    Erased,
     Event,
     EventData,
     ExportTaken,
@@ -300,8 +301,9 @@ SINGLE: dict[str, tuple[type[EventData], ...]] = {
 
 
 def check_single(_: None, recorded: Recorded) -> None:
-    """A chain of one event, named after its kind."""
+    """A chain of one event, named after its kind; mail that was set aside can be erased."""
     event = recorded.event
-    kinds = SINGLE.get(event.chain.partition(":")[0], ())
-    if not isinstance(recorded.data, kinds) or event.seq > 1:
+    kind = event.chain.partition(":")[0]
+    kinds = SINGLE.get(kind, ()) if event.seq == 1 else (Erased,) if kind == "set_aside" else ()
+    if not isinstance(recorded.data, kinds):
         raise BrokenHistory(event.chain, event.seq, f"{event.type} has no place in this chain")

@@ -112,7 +112,7 @@ class SqliteDatabase(Database):
         self.path = path
         self.ledgers_writer: SqliteWriter | None = None
         self.engine: Engine = create_engine(
-            "sqlite://", creator=lambda: connect(path), module=driver, poolclass=StaticPool
+            "sqlite://", creator=lambda: connect(path), module=driver, poolclass=StaticPool, hide_parameters=True
         )
 
     @property
@@ -128,7 +128,7 @@ class SqliteDatabase(Database):
         connection = connect(self.path)
         try:
             with create_engine(
-                "sqlite://", creator=lambda: connection, module=driver, poolclass=StaticPool
+                "sqlite://", creator=lambda: connection, module=driver, poolclass=StaticPool, hide_parameters=True
             ).connect() as c:
                 for row in c.execution_options(yield_per=STREAM_SIZE).execute(statement):
                     yield row
@@ -136,7 +136,9 @@ class SqliteDatabase(Database):
             connection.close()
 
     async def run(self, work: Callable[[Connection], T]) -> T:
-        engine = create_engine("sqlite://", creator=lambda: connect(self.path), module=driver, poolclass=NullPool)
+        engine = create_engine(
+            "sqlite://", creator=lambda: connect(self.path), module=driver, poolclass=NullPool, hide_parameters=True
+        )
         with engine.connect() as connection:
             return work(connection)
 
@@ -172,6 +174,7 @@ class PostgresDatabase(Database):
             pool_size=5,
             max_overflow=5,
             pool_pre_ping=False,
+            hide_parameters=True,  # logs tell of failures: whom somebody looked for is none of their business
             isolation_level="AUTOCOMMIT",
             connect_args={"server_settings": {"application_name": "casework", "jit": "off"}},
         )

@@ -5,12 +5,14 @@ is an older backup then.
 """
 
 import asyncio
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -48,6 +50,18 @@ LISTED = """
     ORDER BY id DESC LIMIT :limit
 """
 OF_CLIENT = text("SELECT chain FROM personal WHERE field = 'client_email' AND value = :email ORDER BY chain")
+SET_ASIDE = text(
+    "SELECT chain FROM personal WHERE chain LIKE 'set_aside:%' AND field = 'sender' AND value = :email ORDER BY chain"
+)
+SET_ASIDE_UNREAD = text(
+    "SELECT chain, value FROM personal AS said WHERE chain LIKE 'set_aside:%' AND field = 'text' AND EXISTS ("
+    "SELECT 1 FROM personal WHERE chain = said.chain AND field = 'sender' AND value = '') ORDER BY chain"
+)
+TAKES_PART = text(
+    "SELECT DISTINCT chain FROM personal AS one WHERE chain LIKE 'case:%' AND value = :email"
+    " AND (field = 'sender' OR field LIKE 'participant%') AND NOT EXISTS (SELECT 1 FROM personal AS own"
+    " WHERE own.chain = one.chain AND own.field = 'client_email' AND own.value = :email) ORDER BY chain"
+)
 REQUESTED = text(
     "SELECT body FROM cases WHERE body LIKE '%\"erasure\":{%'"
     " AND 'case:' || id IN (SELECT chain FROM events WHERE type = 'erasure_requested') ORDER BY number"
@@ -69,6 +83,18 @@ async def cases_of(database: Database, email: str) -> list[str]:
     return [chain.removeprefix("case:") for (chain,) in await database.rows(OF_CLIENT, {"email": email.lower()})]
 
 
+async def mails_of(database: Database, email: str) -> list[str]:
+    """The chains of the mails of theirs that were set aside; also of those without a sender that name the address."""
+    sent = [chain for (chain,) in await database.rows(SET_ASIDE, {"email": email.lower()})]
+    named = re.compile(rf"(?<![\w.+-]){re.escape(email)}(?![\w-])", re.IGNORECASE)
+    return sent + [chain for chain, said in await database.rows(SET_ASIDE_UNREAD) if named.search(said)]
+
+
+async def also_in(database: Database, email: str) -> list[str]:
+    """The ids of the cases of others that this address takes part in."""
+    return [chain.removeprefix("case:") for (chain,) in await database.rows(TAKES_PART, {"email": email.lower()})]
+
+
 async def listed(database: Database, before: int | None, limit: int) -> list[tuple[int, Recorded]]:
     """Erasures and requests for them, newest first, each with the number to go on from."""
     found = await database.rows(text(LISTED), {"before": before or 2**62, "limit": limit})
@@ -84,6 +110,15 @@ async def due(database: Database, policies: tuple[PolicyVersion, ...], now: date
     ]
 
 
+def aimed(command: Erase, target: str) -> tuple[Erase, str | None]:
+    """The command, and the case that it is about, if any: `target` is its id, or the chain of a set-aside mail."""
+    return (replace(command, mail=target), None) if is_mail(target) else (command, target)
+
+
+def is_mail(target: str) -> bool:
+    return target.startswith("set_aside:")
+
+
 class Erasures:
     """One in each process, beside its ledger."""
 
@@ -92,6 +127,7 @@ class Erasures:
         self.ledger = ledger
         self.clock = clock
         self.position = 0
+        self.is_clear = True  # the write-ahead log, of what was erased
         self.closing = False
         self.task: asyncio.Task[None] | None = None
 
@@ -125,11 +161,11 @@ class Erasures:
             await self.again(one)
 
     async def again(self, entry: Entry) -> None:
-        if not await is_case(self.database, entry.case_id):
-            return  # the backup is older than the case
-        command = Erase(legal_basis=entry.legal_basis, reapplies=entry.key)
-        await self.submit(command, entry.case_id, JOURNAL)
-        log.warning("erased_again", case=entry.case_id, erasure=entry.key)
+        if not await is_there(self.database, entry.chain):
+            return  # the backup is older than that
+        command, case_id = aimed(Erase(legal_basis=entry.legal_basis, reapplies=entry.key), entry.target)
+        await self.submit(command, case_id, JOURNAL)
+        log.warning("erased_again", case=entry.target, erasure=entry.key)
 
     async def carry_out_due(self) -> list[tuple[Case, Receipt]]:
         """What has become due, each case with what was recorded of it."""
@@ -146,7 +182,7 @@ class Erasures:
             done.append((case, receipt))
         return done
 
-    async def submit(self, command: Erase, case_id: str, actor: Actor) -> Receipt:
+    async def submit(self, command: Erase, case_id: str | None, actor: Actor) -> Receipt:
         submission = Submission(command=command, actor=actor, via="timer", request=str(uuid.uuid4()), case_id=case_id)
         outcome = await self.ledger.submit(submission)
         if not isinstance(outcome, Receipt):
@@ -154,11 +190,14 @@ class Erasures:
         return outcome
 
     async def forget(self) -> None:
-        """Drop what other processes have erased from this one's memory."""
+        """Drop what was erased, by other processes too, from this one's memory and from the write-ahead log."""
         with asking():
             for position, chain in await self.database.rows(SINCE, {"after": self.position}):
                 self.ledger.writer.cache.drop(chain.removeprefix("case:"))
                 self.position = position
+                self.is_clear = False
+        if not self.is_clear:
+            self.is_clear = await self.ledger.writer.clear_journal()
 
     async def run(self) -> None:
         due_at = 0.0
@@ -185,16 +224,17 @@ async def said_of_journal(database: Database, journal: Journal) -> list[str]:
     if faults or not journal.exists():
         return faults
     try:
-        lacking = {one.case_id for one in undone(journal.entries(), known)}
+        lacking = {one.chain for one in undone(journal.entries(), known)}
     except CannotErase as fault:
         return [str(fault)]
-    waiting = [one for one in lacking if await is_case(database, one)]
-    said = "what was erased since then is erased again before the desk serves; cases concerned:"
+    waiting = [one for one in lacking if await is_there(database, one)]
+    said = "what was erased since then is erased again before the desk serves; cases and set-aside mails concerned:"
     return [f"{said} {len(waiting)}"] if waiting else []
 
 
-async def is_case(database: Database, case_id: str) -> bool:
-    return await database.first(text("SELECT 1 FROM cases WHERE id = :case"), {"case": case_id}) is not None
+async def is_there(database: Database, chain: str) -> bool:
+    query = text("SELECT 1 FROM events WHERE chain = :chain AND seq = 1")
+    return await database.first(query, {"chain": chain}) is not None
 
 
 async def renew_journal(database: Database, journal: Journal) -> int:

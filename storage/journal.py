@@ -42,7 +42,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     reapplies: str = ""
 
     @property
-    def case_id(self) -> str:
+    def target(self) -> str:
+        """The case's id, or the chain of a mail that was set aside."""
         return self.chain.removeprefix("case:")
 
     @property

@@ -17,6 +17,7 @@ import msgspec
 
 from storage import search
 from storage.batch import (
+    CAN_GO,
     CASE_COLUMNS,
     FINDINGS_OF,
     HISTORY,
@@ -156,7 +157,7 @@ ADD_WORDS = (
 )
 
 ERASE = (
-    "DELETE FROM personal WHERE chain = $1",
+    f"DELETE FROM personal WHERE chain = $1 AND {CAN_GO}",
     f"DELETE FROM outbox WHERE chain = $1 AND kind IN {tuple(sorted(LETTERS))}",
 )
 ERASE_BESIDE = (
@@ -245,6 +246,9 @@ class PostgresWriter:
     async def forget_keys(self, lifetime: timedelta) -> None:
         connection = await self.connected()
         await connection.execute("DELETE FROM idempotency WHERE at < $1", at_text(self.clock() - lifetime))
+
+    async def clear_journal(self) -> bool:
+        return True  # the server's, which expires
 
     # The common case.
 
@@ -450,6 +454,7 @@ class PostgresWriter:
             stored = await connection.fetch(KEPT.format("$1", "$2::text"), fresh.case.chain, fresh.case.id)
             loaded.kept[fresh.case.chain] = [(row["seq"], row["field"]) for row in stored]
         await self.load_finding(connection, loaded, needs.finding)
+        await self.load_mail(connection, loaded, needs.mail)
         refs = await connection.fetch(
             "SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs)
         )
@@ -528,6 +533,13 @@ class PostgresWriter:
             loaded.findings[chain] = finding
 
     @staticmethod
+    async def load_mail(connection: "asyncpg.Connection[Any]", loaded: Loaded, chain: str) -> None:
+        if chain:
+            loaded.mails[chain] = [recorded(*row) for row in await connection.fetch(HISTORY.format("$1"), chain)]
+            stored = await connection.fetch(KEPT.format("$1", "$2::text"), chain, "")
+            loaded.kept[chain] = [(row["seq"], row["field"]) for row in stored]
+
+    @staticmethod
     async def numbers(connection: "asyncpg.Connection[Any]", count: int) -> list[int]:
         """Fresh case numbers, the smallest last."""
         if not count:
@@ -554,7 +566,8 @@ class PostgresWriter:
                 "DELETE FROM idempotency WHERE key = ANY($1) AND version = 0", [row[0] for row in batch.keys]
             )
         for chain, case in batch.erasures.items():
-            for statements, key in ((ERASE, chain), (ERASE_BESIDE, case.id), ((ERASE_WORDS,), case.number)):
+            beside = ((ERASE_BESIDE, case.id), ((ERASE_WORDS,), case.number)) if case else ()
+            for statements, key in ((ERASE, chain), *beside):
                 for statement in statements:
                     await connection.execute(statement, key)
         purchases = batch.purchase_rows()

@@ -13,6 +13,7 @@ from sqlalchemy.pool import StaticPool
 
 from storage import search
 from storage.batch import (
+    CAN_GO,
     CASE_COLUMNS,
     FILED_COLUMNS,
     FINDINGS_OF,
@@ -92,7 +93,7 @@ INSERT_WORDS = "INSERT INTO case_search (rowid, words) VALUES (?, ?)"
 ADD_WORDS = "UPDATE case_search SET words = words || ' ' || ? WHERE rowid = ? AND length(words) < ?"
 MAX_INDEXED_CHARACTERS = 2_000_000
 ERASE = (
-    "DELETE FROM personal WHERE chain = :chain",
+    f"DELETE FROM personal WHERE chain = :chain AND {CAN_GO}",
     f"DELETE FROM personal WHERE chain IN ({FINDINGS_OF.format(':case')})",
     "DELETE FROM attachments WHERE case_id = :case",
     "DELETE FROM mail_refs WHERE case_id = :case",
@@ -121,7 +122,9 @@ class SqliteWriter:
     async def open(self) -> None:
         self.connection = connect(self.path, busy_timeout_ms=0)
         self.is_open = True
-        self.engine = create_engine("sqlite://", creator=lambda: self.connection, module=driver, poolclass=StaticPool)
+        self.engine = create_engine(
+            "sqlite://", creator=lambda: self.connection, module=driver, poolclass=StaticPool, hide_parameters=True
+        )
 
     async def close(self) -> None:
         self.is_open = False
@@ -171,12 +174,17 @@ class SqliteWriter:
             raise
         self.remember(batch)
         if batch.erasures:
-            self.clear_journal()
+            self.begin_journal_anew()
         return answers
 
-    def clear_journal(self) -> None:
-        """What was erased still stands in the write-ahead log until that begins anew; a reader can put that off."""
-        self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    def begin_journal_anew(self) -> bool:
+        """What was erased still stands in the write-ahead log until then; a reader can put that off."""
+        (is_busy, *_) = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not is_busy
+
+    async def clear_journal(self) -> bool:
+        async with self.turn:
+            return self.begin_journal_anew()
 
     async def forget_keys(self, lifetime: timedelta) -> None:
         before = at_text(self.clock() - lifetime)
@@ -304,6 +312,10 @@ class SqliteWriter:
             history = self.connection.execute(HISTORY.format("?"), (needs.finding,)).fetchall()
             if finding := replay_finding(recorded(*row) for row in history):
                 loaded.findings[needs.finding] = finding
+        if (mail := needs.mail) and mail not in loaded.mails:
+            history = self.connection.execute(HISTORY.format("?"), (mail,)).fetchall()
+            loaded.mails[mail] = [recorded(*row) for row in history]
+            loaded.kept[mail] = self.connection.execute(KEPT.format("?1", "?2"), (mail, "")).fetchall()
         for reference in needs.purchases:
             if reference not in loaded.linked:
                 self.load_purchase(loaded, reference)
@@ -335,8 +347,9 @@ class SqliteWriter:
     def write(self, batch: Batch) -> None:
         many = self.connection.executemany
         for chain, case in batch.erasures.items():
+            about = {"chain": chain, "case": case.id if case else "", "number": case.number if case else 0}
             for statement in ERASE:
-                self.connection.execute(statement, {"chain": chain, "case": case.id, "number": case.number})
+                self.connection.execute(statement, about)
         for statement, rows in (
             (INSERT_EVENT, batch.events),
             (INSERT_PERSONAL, batch.personal),

@@ -352,11 +352,11 @@ class Verification:
         for fault in journal_faults(journal, tuple(known)):
             self.fault(fault)
         with suppress(CannotErase):
-            ids = [one.case_id for one in undone(journal.entries(), tuple(known))]
-            if waiting := await self.reading.among("SELECT id FROM cases WHERE id", ids):
+            chains = [*{one.chain for one in undone(journal.entries(), tuple(known))}]
+            if waiting := await self.reading.among("SELECT chain FROM events WHERE seq = 1 AND chain", chains):
                 self.warnings.append(
-                    f"the journal of erasures, {journal.path}, has some of {len(waiting)} cases that this database"
-                    " lacks: they are carried out again before the desk serves"
+                    f"the journal of erasures, {journal.path}, has some of {len(waiting)} cases and set-aside mails"
+                    " that this database lacks: they are carried out again before the desk serves"
                 )
 
     def open(self, name: str, chain: str, seq: int, committed: str | None, opened: str) -> None:

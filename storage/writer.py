@@ -36,6 +36,10 @@ class Writer(Protocol):
         """Drop the idempotency keys that are older."""
         ...
 
+    async def clear_journal(self) -> bool:
+        """Rid the write-ahead log of what was erased, as far as that is ours; False if it has to be tried again."""
+        ...
+
     async def directory(self) -> Directory:
         """The desk's people and policies as they are stored now."""
         ...

@@ -208,13 +208,15 @@ class Erase(Command, frozen=True, kw_only=True):
     """Delete the personal data of the case: at once if nobody need keep them any more, else as soon as that is so.
 
     `legal_basis` stays in the log for good. `override` does not wait; `reapplies` names, by its event's hash, the
-    erasure that a restored backup has undone.
+    erasure that a restored backup has undone. `mail` is the chain of a mail that was set aside, where that is what
+    goes: it belongs to no case, so nobody has to keep it.
     """
 
     legal_basis: str
     reason: str = ""
     override: bool = False
     reapplies: str = ""
+    mail: str = ""
 
 
 # The data types by trigger; each transition's row in the table names its own.

@@ -3,7 +3,7 @@
 `decide` is pure. It raises what `workflow.errors` lists; what it returns has not happened until the ledger records it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Any
 
@@ -747,7 +747,7 @@ def erase(attempt: Attempt, command: c.Erase) -> Drafts:
     case, now, kept = attempt.case, attempt.now, attempt.context.kept
     if command.reapplies:
         done = command.reapplies in case.carried_out_erasures
-        return () if done else (erased(case, kept, command, overridden=False),)
+        return () if done else (erased(case.version, kept, command, overridden=False),)
     if not kept:
         return ()
     attempt.demand(no_hold_stands)
@@ -755,14 +755,25 @@ def erase(attempt: Attempt, command: c.Erase) -> Drafts:
     due_at = case.erasure_due(days)
     is_due = due_at is not None and due_at <= now
     if is_due or command.override:
-        return (erased(case, kept, command, overridden=not is_due),)
+        return (erased(case.version, kept, command, overridden=not is_due),)
     if case.erasure_request is not None:
         return ()
     data = e.ErasureRequested(legal_basis=command.legal_basis, retention_days=days, due_at=due_at)
     return (e.Draft(data=data, personal=only_given(reason=command.reason)),)
 
 
-def erased(case: Case, kept: tuple[tuple[int, str], ...], command: c.Erase, *, overridden: bool) -> e.Draft:
+def erase_mail(
+    history: Sequence[e.Recorded], kept: tuple[tuple[int, str], ...], command: c.Erase, actor: Actor
+) -> e.Draft | None:
+    """What becomes of a mail that was set aside; nothing where nothing is left of it. Raises Forbidden."""
+    forbid_unless(actor, roles_of(command, None, actor), command)
+    done = {one.data.reapplies or one.hash for one in history if isinstance(one.data, e.Erased)}
+    if command.reapplies in done or not (kept or command.reapplies):
+        return None
+    return erased(history[-1].event.seq, kept, command, overridden=False)
+
+
+def erased(through: int, kept: tuple[tuple[int, str], ...], command: c.Erase, *, overridden: bool) -> e.Draft:
     by_field: dict[str, list[int]] = {}
     for seq, field in kept:
         by_field.setdefault(field, []).append(seq)
@@ -770,7 +781,7 @@ def erased(case: Case, kept: tuple[tuple[int, str], ...], command: c.Erase, *, o
     files = len(by_field.get("content", ()))
     data = e.Erased(
         legal_basis=command.legal_basis,
-        through=case.version,
+        through=through,
         texts=len(kept) - files,
         files=files,
         fields=fields if sum(len(one.seqs) + len(one.field) for one in fields) <= MAX_SCOPE_CHARACTERS else (),

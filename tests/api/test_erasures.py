@@ -10,6 +10,7 @@ from storage.keys import announcements, ensure_key
 from tests.api.driving import Json, Person, Service, an_inquiry, done, reasons, refused, wrong_fields
 from tests.databases import sqlite_url
 from tests.processes import casework, serving
+from workflow.desk import SetMailAside
 from workflow.policy import RETENTION_DAYS
 
 ZAPHOD = {"name": "Zaphod", "email": "zaphod@secret.example"}
@@ -140,6 +141,7 @@ async def test_only_an_admin_erases_and_the_attempt_is_recorded(name: str, servi
         ({"legal_basis": "zaphod@secret.example asked"}, ["legal_basis"]),
         ({"legal_basis": " "}, ["legal_basis"]),
         ({"reason": ""}, ["reason"]),
+        ({"reason": "zaphod@secret.example\nrang"}, ["reason"]),
         ({"override": "yes"}, ["override"]),
         ({"client": "Zaphod"}, ["client"]),
         ({"because": "x"}, ["because"]),
@@ -170,6 +172,30 @@ async def test_the_same_request_again_gets_the_same_answer_though_the_address_is
     other = await service.adam.post("/v1/erasures", asking(override=False), key="k-1")
     refused(other, 422, "idempotency_key_reused")
     assert await erase(service.adam, override=True) == []
+
+
+async def test_mail_that_was_set_aside_is_erased_and_who_else_has_the_address_is_told(service: Service) -> None:
+    aside = SetMailAside(reason="auto_submitted", sender=ZAPHOD["email"], subject="Away", text="Zaphod is away")
+    await service.desk.submit_as_system("mail", aside, via="mail")
+    own = await service.ana.open(client=ZAPHOD)
+    other = await service.ana.open()
+    participants = {"participants": ["una@example.com", ZAPHOD["email"]]}
+    done(await service.ana.put(f"/v1/cases/{other['id']}/participants", participants))
+
+    first = done(await service.adam.post("/v1/erasures", asking(override=True), key="k-3"), 201)
+
+    assert [(one["case"], one["outcome"], one.get("texts")) for one in first["items"]] == [
+        (own["id"], "erased", 4),
+        (None, "erased", 3),
+    ]
+    assert first["also_in"] == [other["id"]]
+    assert done(await service.ana.get("/v1/set-aside"))["items"][0] | {"at": ""} == {
+        "at": "",
+        "reason": "auto_submitted",
+        **dict.fromkeys(("sender", "subject", "text"), "erased"),
+    }
+    assert done(await service.adam.get("/v1/erasures"))["items"][0]["case"] is None
+    assert done(await service.adam.post("/v1/erasures", asking(override=True), key="k-3"), 201) == first
 
 
 async def test_an_earlier_request_under_a_key_is_answered_without_what_was_erased(service: Service) -> None:
@@ -257,7 +283,7 @@ def test_casework_erase_and_nothing_comes_back_with_an_older_backup(tmp_path: Pa
     assert not holds_something(tmp_path, "desk.db")
     assert casework("verify", url=url).returncode == 0
     again = casework("erase", "Zaphod@secret.example", "--override", url=url)
-    assert (again.returncode, again.stdout) == (0, "no case is kept under this address: nothing to erase\n")
+    assert (again.returncode, again.stdout) == (0, "no case or mail is kept under this address: nothing to erase\n")
 
     restored = casework("restore", tmp_path / "backup", url=older, **keys)
     assert "what was erased since then is erased again before the desk serves" in restored.stdout
@@ -294,6 +320,7 @@ def test_casework_erase_schedules_what_has_to_be_kept_and_carries_out_what_is_du
         ((), 2, "name a client or a --case"),
         (("zaphod@secret.example", "--due"), 2, "name a client or a --case"),
         (("zaphod@secret.example", "--basis", "asked by zaphod@secret.example"), 2, "must not hold an address"),
+        (("zaphod@secret.example", "--reason", "zaphod@secret.example rang"), 2, "must not hold an address"),
         (("--case", "C-7"), 1, "case: is no case of this desk"),
     ],
 )

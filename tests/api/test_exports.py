@@ -81,7 +81,10 @@ async def test_personal_texts_leave_only_when_they_are_asked_for(service: Servic
 # CSV.
 
 
-@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", " =", "\u3000="])  # noqa: RUF001
+SIGNS = ["=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠", " =", "\u3000=", "\ufeff=", "\u200b =", "\x01="]  # noqa: RUF001
+
+
+@pytest.mark.parametrize("sign", SIGNS)
 def test_no_cell_is_a_formula(sign: str) -> None:
     assert harmless(f"{sign}SUM(A1)") == f"'{sign}SUM(A1)"
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from storage import cases
 from storage.backup import backup, restore
 from storage.cases import Filter, Sort
 from storage.database import open_database
-from storage.erasures import Erasures, cases_of, renew_journal
+from storage.erasures import Erasures, cases_of, mails_of, renew_journal, said_of_journal
 from storage.journal import CannotErase, Journal
 from storage.keys import log_of
 from storage.sequencer import Sequencer
@@ -23,7 +24,8 @@ from tests.storage.desks import Office, a_submission, an_office, together
 from tests.storage.full_desk import EVIDENCE
 from tests.workflow.builders import ADAM, ANA, LOU, MAIL, NOON, a_letter, closing, from_the_client
 from workflow import commands as c
-from workflow.errors import GuardRefused
+from workflow.desk import SetMailAside
+from workflow.errors import Forbidden, GuardRefused, NotFound
 from workflow.events import Erased
 from workflow.policy import RETENTION_DAYS
 from workflow.states import Resolution
@@ -171,8 +173,13 @@ async def test_a_second_erasure_does_nothing_until_there_is_something_again(
 
         await office.do(MAIL, from_the_client(f"{SECRET} once more"), "A")
         assert await is_found(office, SECRET) == ["A"]
-        await office.do(ADAM, ERASE, "A")
+        again = await office.do(ADAM, ERASE, "A")
         assert bytes_about(database_url, SECRET) == []
+        reasons = {f"{one.version}/reason": ERASE.reason for one in (erased, again)}
+        assert await cases.texts_of(office.database, "A") == reasons
+        entry = office.ledger.writer.cache.get("A")
+        assert entry is not None
+        assert entry.texts == reasons
         assert await office.faults() == []
 
 
@@ -230,6 +237,24 @@ async def test_another_process_forgets_what_was_erased(database_url: str, folder
         await watch.forget()
 
         assert other.ledger.writer.cache.get("A") is None
+
+
+@pytest.mark.parametrize("backend", ["sqlite"])
+async def test_what_somebody_was_reading_while_it_was_erased_goes_when_they_have_read(
+    database_url: str, folder: Path, clock: Clock
+) -> None:
+    async with a_desk(database_url, folder, clock) as (office, watch):
+        await a_client_writes(office)
+        with raw_sql(database_url) as reader:
+            reader.run("BEGIN")
+            reader.run("SELECT count(*) FROM cases")
+            await office.do(ADAM, ERASE, "A")
+            await watch.forget()
+            reader.run("ROLLBACK")
+
+        await watch.forget()
+
+        assert bytes_about(database_url, SECRET) == []
 
 
 # Hold and retention.
@@ -405,3 +430,87 @@ async def test_a_refused_erasure_leaves_everything_and_no_entry(database_url: st
         assert isinstance(answer, GuardRefused)
         assert await is_found(office, SECRET) == ["A"]
         assert journal_of(office).entries() == ()
+
+
+# Mail that was set aside belongs to no case.
+
+
+async def a_mail_is_set_aside(office: Office, sender: str, text: str) -> None:
+    await office.submit(MAIL, SetMailAside(reason="auto_submitted", sender=sender, subject="Away", text=text), None)
+
+
+async def erase_mails(office: Office, email: str = "zaphod@secret.example") -> list[Any]:
+    """By two at once, as two processes might."""
+    chains = await mails_of(office.database, email)
+    commands = [replace(ERASE, mail=chain) for chain in chains]
+    return await together(*(office.submit(ADAM, one, None) for one in commands for _ in range(2)))
+
+
+async def test_mail_that_was_set_aside_goes_with_its_sender_and_does_not_come_back(
+    database_url: str, folder: Path, clock: Clock, sqlite_template: str, tmp_path: Path
+) -> None:
+    restored = copy_sqlite(sqlite_template, tmp_path / "restored.db")
+    async with a_desk(database_url, folder, clock) as (office, _):
+        for sender, text in (
+            ("zaphod@secret.example", f"{SECRET} is on holiday"),
+            ("", f"\ufffdFrom: <Zaphod@secret.example> {SECRET}"),
+            ("ford@example.com", "Ford is on holiday"),
+            ("", "\ufffdFrom: <azaphod@secret.example>"),
+        ):
+            await a_mail_is_set_aside(office, sender, text)
+        await backup(office.database, tmp_path / "backup")
+
+        answers = await erase_mails(office)
+
+        assert sorted(len(one.events) for one in answers) == [0, 0, 1, 1]
+        assert bytes_about(database_url, SECRET) == []
+        assert rows_about(database_url, "Ford is on holiday")
+        assert rows_about(database_url, "azaphod@secret.example")
+        assert await mails_of(office.database, "zaphod@secret.example") == []
+        (erased, _) = (one.events[0] for one in answers if one.events)
+        assert (erased.event.seq, erased.data.texts, erased.data.through) == (2, 3, 1)
+        assert await office.faults() == []
+        assert len(journal_of(office).entries()) == 2
+
+    older = open_database(restored)
+    await restore(tmp_path / "backup", older)
+    assert "2" in (await said_of_journal(older, Journal(folder, await log_of(older))))[0]
+    await older.close()
+    assert bytes_about(restored, SECRET)
+    for _ in range(2):
+        async with a_desk(restored, folder, clock) as (office, _):
+            assert bytes_about(restored, SECRET) == []
+            assert await office.faults() == []
+            assert len(journal_of(office).entries()) == 4
+
+
+async def test_only_an_admin_erases_mail_and_only_what_was_set_aside(
+    database_url: str, folder: Path, clock: Clock
+) -> None:
+    async with a_desk(database_url, folder, clock) as (office, _):
+        await a_mail_is_set_aside(office, "zaphod@secret.example", f"{SECRET} is on holiday")
+        await a_client_writes(office)
+        (chain,) = await mails_of(office.database, "zaphod@secret.example")
+
+        refusals = await together(
+            office.submit(LOU, replace(ERASE, mail=chain), None),
+            office.submit(ADAM, replace(ERASE, mail="case:A"), None),
+            office.submit(ADAM, replace(ERASE, mail="set_aside:nothing"), None),
+        )
+
+        assert [type(one) for one in refusals] == [Forbidden, NotFound, NotFound]
+        assert await mails_of(office.database, "zaphod@secret.example") == [chain]
+        assert await office.faults() == []
+
+
+async def test_an_erased_mail_that_is_put_back_is_found(database_url: str, folder: Path, clock: Clock) -> None:
+    columns = ("chain", "seq", "field", "salt", "value")
+    async with a_desk(database_url, folder, clock) as (office, _):
+        await a_mail_is_set_aside(office, "zaphod@secret.example", f"{SECRET} is on holiday")
+        with raw_sql(database_url) as raw:
+            (row,) = raw.run(f"SELECT {', '.join(columns)} FROM personal WHERE field = 'text'")
+            await erase_mails(office)
+            raw.insert("personal", dict(zip(columns, row, strict=True)))
+
+        (fault,) = await office.faults()
+        assert "the text 'text' was erased, and is there" in fault
