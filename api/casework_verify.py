@@ -1135,26 +1135,55 @@ def main() -> NoReturn:
     )
     chosen = parser.parse_args()
     try:
-        trusted = [parsed_key(one) for one in read(chosen.key).decode().split()] if chosen.key else []
-        held = [Held(file, read(file).decode()) for file in chosen.checkpoint]
-        if chosen.key and not trusted:
-            parser.error(f"{chosen.key}: holds no key")
+        trusted = trusted_in(chosen.key) if chosen.key else []
+        held = [one for file in chosen.checkpoint for one in held_in(file)]
         with Path(chosen.file).open("rb") as stream:
             gc.disable()  # nothing here refers to itself, and looking for it takes a tenth of the time
             found = list(verify_file(stream, trusted, held))
     except OSError as failure:
-        parser.error(f"{failure.filename or chosen.file}: {failure.strerror}")
+        parser.error(shown(f"{failure.filename or chosen.file}: {failure.strerror}"))
     except sqlite3.Error as failure:
         parser.error(f"the temporary file: {failure}")
-    except (Wrong, UnicodeDecodeError) as failure:
-        parser.error(f"{chosen.key or 'a checkpoint'}: {failure}")
+    except MemoryError:
+        parser.error(shown(f"{chosen.file}: there is not enough memory for it"))
+    except Wrong as failure:
+        parser.error(shown(str(failure)))
     try:
         code = report(found)
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads our output wants no more of it; Python would try again at its end
+        if sys.stdout is not None:  # as where it was closed
+            sys.stdout.flush()
+    except OSError as failure:  # whoever reads our output wants no more of it; Python would try again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(failure, BrokenPipeError):
+            parser.error(f"the output: {failure.strerror}")
         code = 1
     sys.exit(code)
+
+
+def trusted_in(file: str) -> list[Key]:
+    try:
+        keys = [parsed_key(one) for one in text_in(file).split()]
+    except Wrong as wrong:
+        raise Wrong(f"{file}: {wrong}") from None
+    if not keys:
+        raise Wrong(f"{file}: holds no key")
+    return keys
+
+
+def held_in(file: str) -> list[Held]:
+    """One, or several with a blank line between them, as `casework checkpoint publish --to` adds them to a file."""
+    try:
+        found = re.split("(?<=\n)\n(?=[^\n—])", text_in(file))
+    except Wrong as wrong:
+        raise Wrong(f"{file}: {wrong}") from None
+    return [Held(file if len(found) == 1 else f"{file}, number {at}", one) for at, one in enumerate(found, 1)]
+
+
+def text_in(file: str) -> str:
+    try:
+        return read(file).decode()
+    except UnicodeDecodeError as unfit:
+        raise Wrong(f"no UTF-8: {unfit}") from None
 
 
 def verify_file(stream: BinaryIO, trusted: Sequence[Key] = (), held: Sequence[Held] = ()) -> Iterator[Outcome]:
@@ -1184,8 +1213,12 @@ def report(outcomes: Sequence[Outcome]) -> int:
 
 
 def say(line: str) -> None:
-    """What a file says must not steer a terminal, nor stop where it cannot be shown."""
-    print("".join(one if " " <= one <= "~" else ascii(one)[1:-1] for one in line[:MAX_LINE]))  # noqa: T201 - its output
+    print(shown(line[:MAX_LINE]))  # noqa: T201 - its output
+
+
+def shown(line: str) -> str:
+    """What a file says, or is named, must not steer a terminal, nor stop where it cannot be shown."""
+    return "".join(one if " " <= one <= "~" else ascii(one)[1:-1] for one in line)
 
 
 if __name__ == "__main__":

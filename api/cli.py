@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar
 
@@ -621,21 +622,25 @@ def publish_checkpoint(
         except CannotSign as refused:  # what was signed before is no less true
             return await checkpoints.newest(database), refused
 
+    def refuse() -> None:
+        if refused is not None:
+            raise refused
+
     signed, refused = in_the_database(newest)
+    ways: list[Callable[[], object]] = []
     if signed is not None:
         if to is not None:
-            publishing.append_to(to, signed)
+            ways.append(partial(publishing.append_to, to, signed))
         if webhook is not None:
-            publishing.post_to(webhook, signed)
+            ways.append(partial(publishing.post_to, webhook, signed))
         if mailbox is not None:
-            publishing.deliver_to(mailbox, signed, sender)
+            ways.append(partial(publishing.deliver_to, mailbox, signed, sender))
         if mail is not None:
             server = settings.smtp_url.get_secret_value() if settings.smtp_url else ""
-            publishing.mail_to(mail, signed, sender, server)
-        if (to, webhook, mailbox, mail) == (None, None, None, None):
+            ways.append(partial(publishing.mail_to, mail, signed, sender, server))
+        if not ways:
             typer.echo(signed.note, nl=False)
-    if refused is not None:
-        raise refused
+    publishing.publish(*ways, refuse)
 
 
 @checkpoint.command("adopt")

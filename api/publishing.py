@@ -4,13 +4,14 @@ import mailbox
 import os
 import smtplib
 import ssl
+from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from storage.checkpoints import Signed
@@ -24,6 +25,20 @@ TLS_PORT = 465
 
 class NotPublished(CaseworkError):
     """Nobody has got the checkpoint; the text says why."""
+
+
+def publish(*ways: Callable[[], object]) -> None:
+    """Each of them, whatever becomes of the others. Raises NotPublished, with all that went wrong."""
+    failures = []
+    for way in ways:
+        try:
+            way()
+        except CaseworkError as failure:
+            failures.append(str(failure))
+        except OSError as failure:
+            failures.append(f"{failure.filename}: {failure.strerror}")
+    if failures:
+        raise NotPublished("; ".join(failures))
 
 
 def append_to(file: Path, signed: Signed) -> bool:
@@ -48,18 +63,28 @@ class NoRedirects(HTTPRedirectHandler):
 
 def post_to(url: str, signed: Signed) -> None:
     """As text/plain, over HTTPS (or to this machine itself). Raises NotPublished unless the answer is a 2xx."""
-    target = urlsplit(url)
+    target = parsed(url, "the webhook's URL")
     if target.scheme != "https" and not (target.scheme == "http" and target.hostname in LOOPBACK):
         raise NotPublished("a webhook's URL has to begin with https://")
     headers = {"Content-Type": "text/plain; charset=utf-8", "User-Agent": "casework"}
-    request = Request(url, signed.note.encode(), headers, method="POST")  # noqa: S310 - checked above
     try:
+        request = Request(url, signed.note.encode(), headers, method="POST")  # noqa: S310 - checked above
         build_opener(NoRedirects).open(request, timeout=TIMEOUT_SECONDS).close()
     except HTTPError as refused:
         with refused:
             raise NotPublished(f"{target.hostname} answered {refused.code}") from refused
-    except (URLError, HTTPException, OSError) as failure:
+    except (URLError, HTTPException, OSError, ValueError) as failure:  # the last of a host that can be none
         raise NotPublished(f"{target.hostname} cannot be reached: {failure}") from failure
+
+
+def parsed(url: str, name: str) -> SplitResult:
+    """Raises NotPublished."""
+    try:
+        target = urlsplit(url)
+        _ = target.port  # which is looked at only then
+    except ValueError as unfit:
+        raise NotPublished(f"{name} is none: {unfit}") from unfit
+    return target
 
 
 def deliver_to(maildir: Path, signed: Signed, sender: str) -> None:
@@ -68,7 +93,7 @@ def deliver_to(maildir: Path, signed: Signed, sender: str) -> None:
 
 def mail_to(address: str, signed: Signed, sender: str, server: str) -> None:
     """By the SMTP server at smtp[s]://[user:password@]host[:port]. Raises NotPublished."""
-    target = urlsplit(server)
+    target = parsed(server, "CASEWORK_SMTP_URL")
     if target.scheme not in {"smtp", "smtps"} or not target.hostname:
         raise NotPublished("CASEWORK_SMTP_URL has to be like smtp://user:password@host:587, or smtps://…")
     try:
@@ -76,7 +101,7 @@ def mail_to(address: str, signed: Signed, sender: str, server: str) -> None:
             if target.username is not None:
                 connection.login(unquote(target.username), unquote(target.password or ""))
             connection.send_message(letter(signed, sender, address))
-    except (smtplib.SMTPException, OSError) as failure:
+    except (smtplib.SMTPException, OSError, ValueError) as failure:
         raise NotPublished(f"{target.hostname} did not take the mail: {failure}") from failure
 
 

@@ -135,7 +135,11 @@ class Walk:
     """
 
     def __init__(self, known: Known, ended: Callable[[Any], None]) -> None:
-        """`ended` is called with the case, person, … that a chain has led to, if it is whole."""
+        """`ended` is called with the case, person, … that a chain has led to, if it is whole.
+
+        `commitments` are counted, to personal texts and files.
+        """
+        self.commitments = 0
         self.known = known
         self.ended = ended
         self.chain = Chain("", known)
@@ -149,7 +153,8 @@ class Walk:
                 chain = self.chain = Chain(str(row[CHAIN]), self.known)
             if not chain.is_broken:
                 try:
-                    chain.apply(recorded or chain.read(row))
+                    chain.apply(read := recorded or chain.read(row))
+                    self.commitments += len(read.event.personal)
                 except BrokenHistory as broken:
                     chain.is_broken = True
                     yield broken

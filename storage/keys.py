@@ -89,15 +89,23 @@ class KeyFolder:
         """Raises CannotSign where there is no key, or one that others can read."""
         return read_key(self.key)
 
+    def verifiers(self) -> frozenset[str]:
+        """Of the key that is here and of the one that is to be announced. Raises CannotSign where one is no use."""
+        return frozenset(str(read_key(one).verifier) for one in (self.key, self.next_key) if one.exists())
+
     def kept(self) -> Note:
         """The last checkpoint that was signed. Raises CannotSign."""
+        with suppress(FileNotFoundError):
+            return self.parsed(self.checkpoint.read_bytes())
+        raise CannotSign(
+            f"the last checkpoint, {self.checkpoint}, is missing: put it back from where you keep a copy. {ADOPT}"
+        )
+
+    def parsed(self, octets: bytes) -> Note:
+        """What was kept. Raises CannotSign."""
         try:
-            note = Note.parse(self.checkpoint.read_bytes())
+            note = Note.parse(octets)
             Checkpoint.parse(note.text)
-        except FileNotFoundError:
-            raise CannotSign(
-                f"the last checkpoint, {self.checkpoint}, is missing: put it back from where you keep a copy. {ADOPT}"
-            ) from None
         except BadNote as bad:
             raise CannotSign(f"the last checkpoint, {self.checkpoint}, is damaged: {bad}. {ADOPT}") from bad
         return note
@@ -125,6 +133,25 @@ class KeyFolder:
         with suppress(OSError, UnicodeDecodeError):
             return self.checkpoint.read_text()
         return ""
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """The last checkpoint of a log, as it is written, and the verifiers of the keys that lie beside it."""
+
+    checkpoint: bytes
+    verifiers: frozenset[str]
+
+
+def kept_in(folder: Path | None) -> dict[str, Kept]:
+    """What a folder holds at this moment, by the log that it is of; but for what is another user's."""
+    kept = {}
+    for path in folder.glob("*.checkpoint") if folder is not None else ():
+        verifiers: frozenset[str] = frozenset()
+        with suppress(CannotSign, OSError):  # which is said when it is used
+            verifiers = KeyFolder(path.parent, path.stem).verifiers()
+        with suppress(OSError):
+            kept[path.stem] = Kept(path.read_bytes(), verifiers)
+    return kept
 
 
 def nothing_signed(signer: Signer) -> Note:

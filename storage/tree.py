@@ -23,6 +23,7 @@ LEAVES = text(
     "SELECT position, hash FROM positions JOIN events ON id = event_id"
     " WHERE position > :size AND position <= :end ORDER BY position"
 )
+LEAF = text("SELECT hash FROM positions JOIN events ON id = event_id WHERE position = :size")
 BODIES = text(
     "SELECT body FROM positions JOIN events ON id = event_id"
     " WHERE position > :start AND position <= :end ORDER BY position"
@@ -87,6 +88,8 @@ def extend(connection: Connection) -> int:
     if connection.dialect.name == "postgresql":
         connection.execute(LOCK)
     tree = Tree(connection)
+    if tree.size and connection.execute(LEAF, {"size": tree.size}).scalar() != tree.node(0, tree.size - 1).hex():
+        raise BrokenTree(f"the log is broken: the event that the tree has at position {tree.size} is gone, or another")
     edge = Range.of(tree.node, tree.size)
     added: defaultdict[int, list[bytes]] = defaultdict(list)
     for position, digest in connection.execute(LEAVES, {"size": tree.size, "end": tree.size + PASS_SIZE}):

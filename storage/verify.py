@@ -21,7 +21,7 @@ from storage.chains import EVENTS, Known, Walk
 from storage.database import Database
 from storage.events import UNFIT, recorded
 from storage.journal import CannotErase, Journal, entry_of, journal_faults, undone
-from storage.keys import Announcements, CannotSign, KeyFolder
+from storage.keys import Announcements, CannotSign, Kept, KeyFolder, kept_in
 from storage.merkle import EMPTY_ROOT, HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Range, grown_tiles, tile_path
 from storage.notes import Checkpoint, Note
 from storage.sealing import commitment
@@ -102,8 +102,10 @@ async def verify(
     What was cut off or rolled back can be told only by the last checkpoint, which is kept outside, in `folder`.
     """
     began = time.perf_counter()
+    kept = kept_in(folder)  # before the database is looked at, whose log may grow and be signed meanwhile
     async with snapshot(database) as reading:
         verification = Verification(reading, progress or (lambda _: None), folder, erasures_in)
+        verification.kept = kept
         await verification.run()
     missing, warnings = await database.run(defence_faults)
     for one in missing:
@@ -151,6 +153,7 @@ class Verification:
         self.reading = reading
         self.erasures_in = erasures_in
         self.folder = folder
+        self.kept: dict[str, Kept] = {}
         self.warnings: list[str] = []
         self.keys = Announcements()
         self.bytes = AS_BYTES[reading.dialect]
@@ -163,6 +166,8 @@ class Verification:
         self.followed: list[Case] = []
         self.people: list[Person] = []
         self.findings: list[Finding] = []
+        self.commitments = 0
+        self.erased: dict[str, tuple[int, int]] = {}
 
     def fault(self, what: str, chain: str | None = None, seq: int | None = None, drift: tuple[Drift, ...] = ()) -> None:
         self.fault_count += 1
@@ -181,6 +186,7 @@ class Verification:
             self.texts,
             self.attachments,
             self.erasures,
+            self.losses,
             self.file,
         )
         for check in checks:
@@ -207,6 +213,7 @@ class Verification:
                 if len(self.followed) >= COMPARED_TOGETHER:
                     await self.compare_cases()
         walk.end()
+        self.commitments = walk.commitments
         await self.compare_cases()
 
     def keep(self, state: object) -> None:
@@ -303,18 +310,36 @@ class Verification:
             return
         try:
             keys = KeyFolder(self.folder, self.known.log)
-            if not keys.checkpoint.exists() and not keys.key.exists():
-                if self.keys.history:
+            if (kept := self.kept.get(self.known.log)) is None:
+                if keys.key.exists():
+                    keys.kept()  # which was made meanwhile, or is missing
+                elif self.keys.history:
                     self.warnings.append(f"no checkpoint outside the database was looked at: {self.folder} has none")
                 return
-            note = str(keys.kept())
+            note = str(keys.parsed(kept.checkpoint))
         except CannotSign as missing:
             self.fault(str(missing))
             return
+        is_announced = self.announced(keys, kept)
         given_up = {one.abandoned for one in self.keys.history}
-        if note not in given_up:
+        if note not in given_up or not is_announced:
             checkpoint = Checkpoint.parse(Note.parse(note.encode()).text)
             yield checkpoint.size, checkpoint.root, f"the last checkpoint, in {keys.checkpoint},"
+
+    def announced(self, keys: KeyFolder, before: Kept) -> bool:
+        """Whether the key beside that checkpoint is the log's: who gives one up has made a key there.
+
+        Whoever can write nothing but the database could say in it that the checkpoint was given up.
+        """
+        last = self.keys.history[-1].vkey if self.keys.history else ""
+        try:
+            kept = before.verifiers | keys.verifiers()  # it may have been changed meanwhile
+        except CannotSign as unusable:
+            self.fault(str(unusable))
+            return False
+        if kept and last not in kept:
+            self.fault(f"the signing key {keys.key} is not the one that the log announced last")
+        return last in kept
 
     # What else is stored.
 
@@ -337,9 +362,10 @@ class Verification:
     async def erasures(self) -> None:
         """What was erased is gone, and would not come back with an older backup."""
         known = []
-        for body, digest in await self.reading.rows(ERASED):
+        for number, body, digest in await self.reading.rows(ERASED):
             with suppress(KeyError, TypeError, *UNFIT):  # told where its chain is followed
-                known.append(entry_of(recorded(body, digest)))
+                known.append(entry := entry_of(recorded(body, digest)))
+                self.erased[entry.chain] = entry.through, number
         for one in known:
             for what, left_over in LEFT_OVER.items():
                 for seq, name in await self.reading.among(left_over.format(one.through), [one.chain]):
@@ -358,6 +384,25 @@ class Verification:
                     f"the journal of erasures, {journal.path}, has some of {len(waiting)} cases and set-aside mails"
                     " that this database lacks: they are carried out again before the desk serves"
                 )
+
+    async def losses(self) -> None:
+        """Every text and file that an event speaks of is there, unless it was erased."""
+        if self.commitments == self.counts["texts"] + self.counts["attachments"]:
+            return  # each of which opens one of them, or was told of
+        async for page in self.reading.pages(SPOKEN_OF.format(**self.bytes)):
+            for number, chain, seq, body, found in page:
+                lost = len(commitments(body).personal) - found
+                with suppress(AttributeError, TypeError):  # of no place, which is told where its chain is followed
+                    if lost > 0 and not self.was_erased(number, chain, seq):
+                        what = f"of its texts and files {lost} are gone, and nothing says that they were erased"
+                        self.fault(what, chain, seq)
+
+    def was_erased(self, number: int, chain: str, seq: int) -> bool:
+        """Up to an event of its case; or, what was found in it, before that was recorded."""
+        through, _ = self.erased.get(chain, (0, 0))
+        kind, _, rest = chain.partition(":")
+        _, before = self.erased.get(chain_of(rest.rpartition(":")[0]), (0, 0))
+        return seq <= through or (kind == "finding" and number < before)
 
     def open(self, name: str, chain: str, seq: int, committed: str | None, opened: str) -> None:
         if committed is None:
@@ -644,7 +689,13 @@ TILES = "SELECT level, n, {hashes} FROM tiles ORDER BY level, n"
 TILE_SIZES = range(HASH_BYTES, TILE_BYTES + 1, HASH_BYTES)
 CHECKPOINTS = "SELECT id, origin, size, root, {note} FROM checkpoints ORDER BY id"
 
-ERASED = "SELECT body, hash FROM events WHERE type = 'erased' ORDER BY id"
+ERASED = "SELECT id, body, hash FROM events WHERE type = 'erased' ORDER BY id"
+SPOKEN_OF = """
+    SELECT id, chain, seq, {body},
+        (SELECT count(*) FROM personal AS text WHERE text.chain = events.chain AND text.seq = events.seq)
+        + (SELECT count(*) FROM attachments WHERE case_id = substr(events.chain, 6) AND attachments.seq = events.seq)
+    FROM events WHERE body LIKE '%"personal":{{"%' ORDER BY id
+"""
 LEFT_OVER = {
     "text": """
         SELECT seq, field FROM personal WHERE NOT EXISTS (

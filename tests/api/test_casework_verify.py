@@ -34,8 +34,10 @@ from api.casework_verify import (
     verify,
     verify_file,
 )
+from api.publishing import append_to
 from storage import bundles
 from storage.chains import TRIGGERS
+from storage.checkpoints import Signed
 from storage.notes import Signer
 from tests.api.bundle_vectors import CHAIN, FOLDER, INDEX, cut_off, files
 from tests.databases import copy_sqlite, migrate, sqlite_url
@@ -881,3 +883,50 @@ def test_whoever_stops_reading_the_answer_gets_no_traceback(desktop: Path) -> No
 
     assert done.returncode == 1
     assert done.stderr == b""
+
+
+def test_an_answer_that_cannot_be_written_is_told_without_a_traceback(desktop: Path) -> None:
+    command = [sys.executable, "-I", "casework_verify.py", "bundle.json"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, cwd=desktop, stdout=full, stderr=subprocess.PIPE, check=False)
+    closed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], cwd=desktop, stderr=subprocess.PIPE, check=False
+    )
+
+    assert done.returncode == 2
+    assert done.stderr.endswith(b"error: the output: No space left on device\n")
+    assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+def test_a_file_to_which_checkpoints_were_published_holds_several(desktop: Path, proofs: Proofs) -> None:
+    file = desktop / "published"
+    for size in (3, 8):
+        append_to(file, Signed(origin="", size=size, root="", note=str(proofs.log.checkpoint(size)), at=""))
+
+    code, said = run(desktop, "bundle.json", "--key", "key", "--checkpoint", "published")
+    assert code == 0
+    assert "the checkpoints that you hold: 2" in said
+
+    file.write_text(file.read_text().replace("\n8\n", "\n7\n"))
+    code, said = run(desktop, "bundle.json", "--key", "key", "--checkpoint", "published")
+    assert code == 1
+    assert "WRONG: published, number 2: the signature of" in said
+
+
+def test_the_file_that_is_no_use_is_the_one_that_is_named(desktop: Path) -> None:
+    (desktop / "noise").write_bytes(b"\xff\xfe\x00")
+
+    code, said = run(desktop, "bundle.json", "--key", "key", "--checkpoint", "noise")
+
+    assert code == 2
+    assert "error: noise: no UTF-8" in said
+
+
+def test_a_file_that_is_more_than_there_is_memory_for_is_told(desktop: Path) -> None:
+    with (desktop / "large.json").open("wb") as stream:
+        stream.truncate(MAX_BUNDLE_BYTES)
+    command = f"ulimit -v 150000; exec {sys.executable} -I -S casework_verify.py large.json"
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=desktop, capture_output=True, check=False, text=True)
+
+    assert done.returncode in {1, 2}
+    assert "Traceback" not in done.stderr

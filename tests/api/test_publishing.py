@@ -172,6 +172,12 @@ def test_a_webhook_is_reached_over_https_alone(url: str) -> None:
         publishing.post_to(url, SIGNED)
 
 
+@pytest.mark.parametrize("url", ["https://[host", "https://host:port", "https://a..b/", "https://h\u00e4/\u00e4"])
+def test_a_webhook_that_can_be_none_is_named(url: str) -> None:
+    with pytest.raises(NotPublished):
+        publishing.post_to(url, SIGNED)
+
+
 def test_a_webhook_that_is_not_there_is_named() -> None:
     with pytest.raises(NotPublished, match="localhost cannot be reached"):
         publishing.post_to("https://localhost:1/hook", SIGNED)
@@ -226,3 +232,23 @@ def test_a_letter_carries_the_checkpoint_byte_by_byte() -> None:
 def test_a_mail_server_that_takes_nothing_is_named(server: str, words: str) -> None:
     with pytest.raises(NotPublished, match=words):
         publishing.mail_to("auditor@example.com", SIGNED, "desk@example.com", server)
+
+
+@pytest.mark.parametrize("server", ["smtp://[mail", "smtp://mail:port", "smtp://mail:99999", "smtp://mail..example"])
+def test_a_mail_server_that_can_be_none_is_named(server: str) -> None:
+    with pytest.raises(NotPublished):
+        publishing.mail_to("auditor@example.com", SIGNED, "desk@example.com", server)
+
+
+# To several.
+
+
+def test_what_one_does_not_take_the_others_get_all_the_same(url: str, tmp_path: Path) -> None:
+    said("migrate", url=url)
+    file, maildir = tmp_path / "no" / "folder", tmp_path / "mails"
+
+    targets = ("--to", file, "--webhook", "https://localhost:1/hook", "--mailbox", maildir)
+    answer = said("checkpoint", "publish", *targets, url=url, code=1)
+
+    assert f"{file}: No such file or directory; localhost cannot be reached" in answer
+    assert len(mailbox.Maildir(maildir)) == 1

@@ -14,8 +14,8 @@ from storage.database import open_database
 from storage.keys import CannotSign, announcements
 from storage.notes import Checkpoint, Note, Signer, Verifier
 from storage.sequencer import Sequencer
-from storage.tree import Tree
-from storage.verify import verify
+from storage.tree import BrokenTree, Tree
+from storage.verify import Verification, verify
 from tests.databases import REFUSALS, RawSql, copy_sqlite, raw_sql
 from tests.storage.desks import NOTE, an_office
 from tests.storage.full_desk import fill
@@ -177,12 +177,26 @@ async def test_after_a_rollback_nothing_is_signed_until_the_operator_adopts_it(
 async def test_a_log_that_was_rewritten_is_not_signed(desk: SignedDesk, raw: RawSql) -> None:
     await desk.settle()
     with undefended(raw):
-        raw.run("UPDATE tiles SET hashes = substr(hashes, 33) WHERE level = 0")
+        ((hashes,),) = raw.run("SELECT hashes FROM tiles WHERE level = 0")
+        raw.run("UPDATE tiles SET hashes = ?1 WHERE level = 0", hashes[32:64] + hashes[32:])
         raw.run("DELETE FROM checkpoints")
-    await desk.sequencer.grow()
 
     assert "not those for which a checkpoint was signed" in await refusal(desk)
     assert raw.run("SELECT * FROM checkpoints") == []
+
+
+async def test_a_log_whose_end_was_replaced_does_not_grow_under_what_was_signed(
+    desk: SignedDesk, raw: RawSql, full_url: str
+) -> None:
+    signed = await desk.settle()
+    with undefended(raw):
+        raw.run("DELETE FROM positions WHERE position = ?1", signed.size)
+        raw.run("DELETE FROM events WHERE id NOT IN (SELECT event_id FROM positions)")
+
+    for _ in range(2):
+        with pytest.raises(BrokenTree, match=f"the event that the tree has at position {signed.size} is gone, or anot"):
+            await desk.settle()
+        await more(full_url)
 
 
 async def test_without_the_last_checkpoint_nothing_is_signed(desk: SignedDesk, full_url: str) -> None:
@@ -361,3 +375,39 @@ async def test_a_tree_that_is_made_anew_is_waited_for(desk: SignedDesk, raw: Raw
     database = open_database(full_url)
     assert await Sequencer(database).lag() == 0
     await database.close()
+
+
+async def test_a_log_that_grows_while_it_is_verified_has_not_been_cut_off(
+    desk: SignedDesk, full_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.settle()
+    look_at_purchases = Verification.purchases
+
+    async def others_go_on(verification: Verification) -> None:
+        await more(full_url)
+        await keys.rotate(desk.database, desk.keys.folder, NOON)
+        assert (await desk.settle()).size == 62
+        await look_at_purchases(verification)
+
+    monkeypatch.setattr(Verification, "purchases", others_go_on)
+
+    assert await desk.faults() == []
+
+
+async def test_nobody_gives_a_checkpoint_up_by_saying_so_in_the_database(desk: SignedDesk, raw: RawSql) -> None:
+    last = await desk.settle()
+    with undefended(raw):
+        raw.run("DELETE FROM tiles")
+        raw.run("DELETE FROM checkpoints")
+        raw.run("DELETE FROM positions WHERE event_id = (SELECT max(id) FROM events)")
+        raw.run("DELETE FROM events WHERE id = (SELECT max(id) FROM events)")
+    forger = Signer.generate(f"{await keys.log_of(desk.database)}/{at_text(NOON)}")
+    said = SigningKeyAnnounced(origin=forger.verifier.name, vkey=str(forger.verifier), abandoned=last.note)
+    await desk.database.transact(lambda connection: keys.announce(connection, said, desk.keys.key.stem, NOON))
+    await desk.sequencer.catch_up()
+    await desk.sequencer.grow()
+
+    found = [one for one in await desk.faults() if "constraint" not in one]
+
+    assert any("is not the one that the log announced last" in one for one in found), found
+    assert any("the last checkpoint" in one and "not the first 58 of this log" in one for one in found), found

@@ -106,13 +106,6 @@ def test_a_database_in_which_nothing_has_happened_is_clean(database_url: str) ->
     assert verified(database_url).faults == ()
 
 
-def test_what_was_erased_is_not_missed(raw: RawSql, desk_url: str) -> None:
-    raw.run("DELETE FROM personal WHERE chain = 'case:A'")
-    raw.run("DELETE FROM attachments WHERE case_id = 'A'")
-
-    assert verified(desk_url).faults == ()
-
-
 def test_progress_is_told_in_events(desk_url: str) -> None:
     told: list[int] = []
 
@@ -721,6 +714,18 @@ THE_ROWS = [
         ("case:A", 7),
         "the attachment file is not what it was when the event was written",
         "UPDATE attachments SET content = '' WHERE id = 'file'",
+    ),
+    running(
+        "a text that is gone",
+        ("case:A", 15),
+        "of its texts and files 1 are gone, and nothing says that they were erased",
+        "DELETE FROM personal WHERE chain = 'case:A' AND seq = 15 AND field = 'text'",
+    ),
+    running(
+        "an attachment that is gone",
+        ("case:A", 7),
+        "of its texts and files 1 are gone, and nothing says that they were erased",
+        "DELETE FROM attachments WHERE id = 'file'",
     ),
     # Positions.
     running(
