@@ -755,11 +755,11 @@ def export(
     personal: Annotated[bool, typer.Option("--personal", help="With the texts that are not in the log.")] = False,
     chains: Annotated[str | None, typer.Option(metavar="KIND,…", help="Of events: case, desk, read, refusal …")] = None,
     state: Annotated[str | None, typer.Option(help="Of cases, as they are now; as all that follows.")] = None,
-    category: str | None = None,
+    category: Annotated[str | None, typer.Option(help="Such as billing.")] = None,
     assignee: Annotated[str | None, typer.Option(help="An id or address; empty: cases without one.")] = None,
     opened_from: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 2027-01-31T00:00:00Z.")] = None,
     opened_until: Annotated[str | None, typer.Option(metavar="TIME", help="Not included.")] = None,
-    changed_from: Annotated[str | None, typer.Option(metavar="TIME")] = None,
+    changed_from: Annotated[str | None, typer.Option(metavar="TIME", help="By their last change.")] = None,
     changed_until: Annotated[str | None, typer.Option(metavar="TIME", help="Not included.")] = None,
     file: Output = None,
 ) -> None:

@@ -14,9 +14,10 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from api import inputs as i
+from api.auditing import noted, receipt_of
 from api.cases import HEADERS, WRITTEN, headers_of
 from api.desk import Desk
-from api.errors import RefusalBody, documented
+from api.errors import RefusalBody, documented, refusal_body
 from api.feed import PageQuery
 from api.routing import Answer, DeskRoute, PutCall, ReadCall, WriteCall, reads, writes
 from storage import cases, erasures
@@ -179,12 +180,8 @@ async def outcome_of(desk: Desk, receipt: Receipt) -> ErasureView:
 async def refused_view(desk: Desk, case_id: str, refused: GuardRefused) -> ErasureView:
     stored = await cases.stored(desk.database, case_id)
     number = case_number_text(stored[0].number) if stored else ""
-    said = [refusal_view(one) for one in refused.refusals]
+    said = [refusal_body(one) for one in refused.refusals]
     return ErasureView(case=case_id, number=number, outcome=Outcome.REFUSED, receipt=None, refusals=said)
-
-
-def refusal_view(one: Refusal) -> RefusalBody:
-    return {"code": one.code, "text": one.text, "clause": one.clause, "who": list(one.who)}
 
 
 class RecordedErasureView(TypedDict):
@@ -213,9 +210,8 @@ class ErasureListView(TypedDict):
 @reads(OVERSEERS | ADMINS)
 async def list_erasures(call: ReadCall, query: Annotated[PageQuery, Query()]) -> Response:
     """What was erased, and what has been asked for, newest first."""
-    found = await erasures.listed(call.desk.database, query.cursor, query.limit + 1)
-    items = [recorded_view(one) for _, one in found[: query.limit]]
-    return Answer(ErasureListView(items=items, next=found[query.limit - 1][0] if len(found) > query.limit else None))
+    items, following = await noted(call, ("erased", "erasure_requested"), query)
+    return Answer(ErasureListView(items=[recorded_view(one) for one in items], next=following))
 
 
 def recorded_view(recorded: Recorded) -> RecordedErasureView:
@@ -226,7 +222,7 @@ def recorded_view(recorded: Recorded) -> RecordedErasureView:
         at=event.at,
         actor=event.actor,
         legal_basis="",
-        receipt=f"{event.chain}/{event.seq}/{recorded.hash}",
+        receipt=receipt_of(recorded),
     )
     match data:
         case ErasureRequested():

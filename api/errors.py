@@ -13,14 +13,17 @@ from storage.journal import CannotErase
 from storage.keys import CannotSign
 from storage.ledger import KeyInFlight
 from storage.submissions import DuplicateMail, KeyReused, OutcomeUnknown, Unauthorized, Unavailable
+from storage.tree import BrokenTree
 from workflow.errors import (
     BadInput,
+    BrokenHistory,
     CaseworkError,
     Forbidden,
     GuardRefused,
     NoSuchTransition,
     NotFound,
     PurchaseDiffers,
+    Refusal,
     Refused,
     StaleVersion,
     WrongDigest,
@@ -104,6 +107,8 @@ STATUSES: tuple[tuple[type[Exception], int, str, str], ...] = (
     (Unavailable, 503, "unavailable", "The desk cannot do this now"),
     (CannotSign, 503, "cannot_sign", "The log cannot be signed now"),
     (CannotErase, 503, "cannot_erase", "Nothing can be erased now"),
+    (BrokenHistory, 503, "broken_log", "The log is not as it was written"),
+    (BrokenTree, 503, "broken_log", "The log is not as it was written"),
 )
 
 # What is said of a request that reaches no command, by the status that goes with it.
@@ -124,6 +129,8 @@ DETAILS: dict[type[Exception], str] = {
     KeyInFlight: "wait for the first answer, then repeat the request with the same key",
     CannotSign: "whoever runs the desk has to look into it: /readyz and its log say why",
     CannotErase: "whoever runs the desk has to look into it: /readyz and its log say why",
+    BrokenHistory: "whoever runs the desk has to look into it: casework verify says what was altered",
+    BrokenTree: "whoever runs the desk has to look into it: casework verify says what was altered",
     Unavailable: "nothing was changed; try again in a moment",
     OutcomeUnknown: "repeat the request with the same idempotency key, or read the case, before doing it again",
 }
@@ -162,15 +169,17 @@ def add_facts(body: Problem, failure: Exception) -> None:
     if isinstance(failure, PurchaseDiffers):
         body["errors"] = [{"field": f"{failure.at}{field}", "message": "differs"} for field in failure.fields]
     if isinstance(failure, Refused):
-        body["refusals"] = [
-            {"code": one.code, "text": one.text, "clause": one.clause, "who": list(one.who)} for one in failure.refusals
-        ]
+        body["refusals"] = [refusal_body(one) for one in failure.refusals]
     if isinstance(failure, NoSuchTransition):
         body["allowed"] = list(failure.allowed)
     if isinstance(failure, Stale | StaleVersion):
         body["current_version"] = failure.current
     if isinstance(failure, Stale):
         body["events_since"] = failure.events_since
+
+
+def refusal_body(one: Refusal) -> RefusalBody:
+    return {"code": one.code, "text": one.text, "clause": one.clause, "who": list(one.who)}
 
 
 def documented_header(name: str, description: str) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from starlette.types import Receive, Scope, Send
 from api import inputs as i
 from api.errors import documented
 from api.exporting import MEDIA_TYPES, Format, Order, What, whole_log, written
+from api.people import assignee_of
 from api.routing import DeskRoute, ReadCall, field_errors, reads
-from storage import people
 from storage.database import Database
 from storage.exports import ChainKind, Wanted
 from workflow.desk import RecordExport
-from workflow.errors import BadInput, bad_field
+from workflow.errors import BadInput
 from workflow.policy import Category
 from workflow.roles import OVERSEERS
 from workflow.states import CaseState
@@ -125,13 +125,7 @@ async def download(call: ReadCall, order: Order) -> Response:
 
 async def with_assignee(database: Database, order: Order) -> Order:
     """The order with the assignee's id in place of an address, which is not to be recorded. Raises BadInput."""
-    name = order.wanted.assignee
-    if not name:
-        return order
-    person = await (people.by_email if "@" in name else people.one)(database, name)
-    if person is None:
-        raise bad_field("assignee", "is nobody of this desk")
-    return replace(order, wanted=replace(order.wanted, assignee=person.id))
+    return replace(order, wanted=replace(order.wanted, assignee=await assignee_of(database, order.wanted.assignee)))
 
 
 class Download(StreamingResponse):

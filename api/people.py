@@ -17,8 +17,9 @@ from api import views as v
 from api.errors import documented
 from api.routing import Answer, Call, DeskRoute, PutCall, ReadCall, Rules, WriteCall, reads, ruled
 from storage import people
+from storage.database import Database
 from storage.submissions import Receipt, Unauthorized
-from workflow.errors import NotFound
+from workflow.errors import NotFound, bad_field
 from workflow.events import TokenCreated
 from workflow.people import AddPerson, CreateToken, DisablePerson, Person, RevokeToken, SetRoles
 from workflow.roles import ADMINS, EVERYONE, Role
@@ -162,3 +163,13 @@ async def answer_with_person(call: Call, receipt: Receipt, status: int = 200) ->
 async def view_of(call: Call, person: Person) -> v.PersonView:
     names = await people.names_of(call.desk.database, [person])
     return v.person_view(person, names.get(person.id, {}))
+
+
+async def assignee_of(database: Database, name: str | None) -> str | None:
+    """The id of whoever an id or address names, since addresses are not recorded; or nothing. Raises BadInput."""
+    if not name:
+        return name
+    person = await (people.by_email if "@" in name else people.one)(database, name)
+    if person is None:
+        raise bad_field("assignee", "is nobody of this desk")
+    return person.id

@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 
 from api import inputs as i
 from api import views as v
-from api.errors import RefusalBody, documented
+from api.auditing import receipt_of
+from api.errors import RefusalBody, documented, refusal_body
 from api.policy import ClauseView
 from api.replaying import Difference, Stretch, differing, resolved, stretch_of
 from api.routing import Answer, DeskRoute, ReadCall, reads
@@ -252,7 +253,7 @@ def why_view(review: Review, texts: dict[str, str]) -> WhyView:
         "approvals": [approval_view(one, texts) for one in review.approvals],
         "equal": review.is_equal,
         "differences": [recorded_again_view(one) for one in review.differences],
-        "receipt": f"{event.chain}/{event.seq}/{review.recorded.hash}",
+        "receipt": receipt_of(review.recorded),
     }
 
 
@@ -284,10 +285,7 @@ def facts_view(facts: Facts) -> FactsView:
 
 def guard_view(answer: GuardAnswer) -> GuardView:
     refusal = answer.refusal
-    body: RefusalBody | None = None
-    if refusal is not None:
-        body = {"code": refusal.code, "text": refusal.text, "clause": refusal.clause, "who": list(refusal.who)}
-    return {"guard": answer.guard, "passed": refusal is None, "refusal": body}
+    return {"guard": answer.guard, "passed": refusal is None, "refusal": refusal_body(refusal) if refusal else None}
 
 
 def approval_view(approval: Approval, texts: dict[str, str]) -> GivenApprovalView:

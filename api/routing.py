@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import msgspec
+import structlog
 from fastapi import Depends, Header, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -27,12 +28,14 @@ from api.errors import HttpProblem, PreconditionRequired, respond
 from api.settings import Settings
 from storage import auditing, cases, people
 from storage.submissions import Key, OutcomeUnknown, Unavailable
+from storage.tree import BrokenTree
 from workflow.cases import Case
 from workflow.commands import Command
 from workflow.deciding import COMMAND_ROLES
 from workflow.desk import RecordRefusal
 from workflow.errors import (
     BadInput,
+    BrokenHistory,
     CaseworkError,
     FieldError,
     Forbidden,
@@ -43,6 +46,8 @@ from workflow.errors import (
 )
 from workflow.roles import Actor, Role, in_order
 from workflow.states import Trigger
+
+log = structlog.get_logger()
 
 JSON = "application/json"
 MAX_KEY_CHARACTERS = 255
@@ -332,6 +337,8 @@ async def forbid(call: Call, rules: Rules, roles: frozenset[Role], version: int 
 async def answer_failure(desk: Desk, failure: Exception, request: Request) -> Response:
     """The problem, with the current version of the case that it is about."""
     case_id = request.path_params.get("case_id")
+    if isinstance(failure, BrokenHistory | BrokenTree):
+        log.error("log_is_broken", request_id=request.scope["request_id"], failure=str(failure))
     try:
         response = respond(await desk.explain(failure, request), request)
         if case_id is not None and response.status_code in TELLS_VERSION:

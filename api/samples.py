@@ -17,8 +17,9 @@ from api.auditing import noted, receipt_of
 from api.cuts import MAX_POSITION, point
 from api.errors import documented
 from api.feed import PageQuery
+from api.people import assignee_of
 from api.routing import Answer, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
-from storage import auditing, cases, people
+from storage import auditing, cases
 from storage.database import Database
 from workflow.cases import case_number_text, chain_of
 from workflow.desk import DrawSample
@@ -123,7 +124,7 @@ async def draw_sample(call: WriteCall, body: SampleIn) -> Response:
     only = Only(
         state=body.state,
         category=body.category,
-        assignee=await assignee_of(call, body.assignee),
+        assignee=await assignee_of(desk.database, body.assignee),
         opened_from=body.opened_from,
         opened_until=body.opened_until,
     )
@@ -151,16 +152,6 @@ async def draw_sample(call: WriteCall, body: SampleIn) -> Response:
     if receipt.repeated:
         sample = await drawn_again(desk.database, recorded)
     return Answer(sample_view(recorded, sample), 201, {"audit-receipt": receipt_of(recorded)})
-
-
-async def assignee_of(call: WriteCall, name: str | None) -> str | None:
-    """The id of whoever it names. Raises BadInput."""
-    if not name:
-        return name
-    person = await (people.by_email if "@" in name else people.one)(call.desk.database, name)
-    if person is None:
-        raise bad_field("assignee", "is nobody of this desk")
-    return person.id
 
 
 @router.get("", response_model=SampleListView, responses=documented(422))

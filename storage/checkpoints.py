@@ -52,6 +52,8 @@ async def sign(database: Database, keys: KeyFolder, now: datetime) -> None:
             return
         if note != kept:
             await asyncio.to_thread(keys.keep, note)
+        elif await database.run(lambda connection: is_stored(connection, Checkpoint.parse(note.text))):
+            return  # a transaction that writes nothing would still wait for its turn
         await database.transact(lambda connection: store(connection, note, now))
 
 
@@ -92,7 +94,12 @@ def contradiction(tree: Tree, last: Checkpoint) -> str | None:
 def store(connection: Connection, note: Note, now: datetime) -> None:
     """Let others see it, if it is not there yet."""
     checkpoint = Checkpoint.parse(note.text)
-    place = {"origin": checkpoint.origin, "size": checkpoint.size}
-    if checkpoint.size and connection.execute(STORED, place).first() is None:
+    if not is_stored(connection, checkpoint):
         values = {"root": checkpoint.root.hex(), "note": str(note), "at": at_text(now)}
-        connection.execute(STORE, place | values)
+        connection.execute(STORE, {"origin": checkpoint.origin, "size": checkpoint.size} | values)
+
+
+def is_stored(connection: Connection, checkpoint: Checkpoint) -> bool:
+    """Or is the one that is kept before anything is signed, which nobody is shown."""
+    place = {"origin": checkpoint.origin, "size": checkpoint.size}
+    return checkpoint.size == 0 or connection.execute(STORED, place).first() is not None

@@ -27,7 +27,6 @@ from storage.writer import Clock, case_decoder
 from workflow.cases import Case
 from workflow.commands import Erase
 from workflow.errors import CaseworkError, Refused
-from workflow.events import Recorded
 from workflow.policy import PolicyVersion, version_in_force
 from workflow.roles import Actor, system_actor
 
@@ -45,10 +44,6 @@ EXPECTED: tuple[type[Exception], ...] = (CaseworkError, SQLAlchemyError, OSError
 # Questions.
 
 ERASED = text("SELECT body, hash FROM events WHERE type = 'erased' ORDER BY id")
-LISTED = """
-    SELECT id, body, hash FROM events WHERE type IN ('erased', 'erasure_requested') AND id < :before
-    ORDER BY id DESC LIMIT :limit
-"""
 OF_CLIENT = text("SELECT chain FROM personal WHERE field = 'client_email' AND value = :email ORDER BY chain")
 SET_ASIDE = text(
     "SELECT chain FROM personal WHERE chain LIKE 'set_aside:%' AND field = 'sender' AND value = :email ORDER BY chain"
@@ -63,8 +58,8 @@ TAKES_PART = text(
     " WHERE own.chain = one.chain AND own.field = 'client_email' AND own.value = :email) ORDER BY chain"
 )
 REQUESTED = text(
-    "SELECT body FROM cases WHERE body LIKE '%\"erasure\":{%'"
-    " AND 'case:' || id IN (SELECT chain FROM events WHERE type = 'erasure_requested') ORDER BY number"
+    "SELECT body FROM cases WHERE id IN (SELECT substr(chain, 6) FROM events WHERE type = 'erasure_requested')"
+    " AND body LIKE '%\"erasure\":{%' ORDER BY number"
 )
 SINCE = text(
     "SELECT position, chain FROM positions JOIN events ON event_id = id"
@@ -93,12 +88,6 @@ async def mails_of(database: Database, email: str) -> list[str]:
 async def also_in(database: Database, email: str) -> list[str]:
     """The ids of the cases of others that this address takes part in."""
     return [chain.removeprefix("case:") for (chain,) in await database.rows(TAKES_PART, {"email": email.lower()})]
-
-
-async def listed(database: Database, before: int | None, limit: int) -> list[tuple[int, Recorded]]:
-    """Erasures and requests for them, newest first, each with the number to go on from."""
-    found = await database.rows(text(LISTED), {"before": before or 2**62, "limit": limit})
-    return [(number, recorded(body, digest)) for number, body, digest in found]
 
 
 async def due(database: Database, policies: tuple[PolicyVersion, ...], now: datetime) -> list[Case]:
@@ -213,8 +202,10 @@ class Erasures:
     async def attempt(step: Callable[[], Awaitable[object]]) -> None:
         try:
             await step()
-        except EXPECTED as failure:  # tried again at the next turn
-            log.warning("erasures_wait", failure=str(failure) if isinstance(failure, CaseworkError) else repr(failure))
+        except Exception as failure:  # whatever it is, it is tried again at the next turn
+            bug = None if isinstance(failure, EXPECTED) else failure
+            said = str(failure) if isinstance(failure, CaseworkError) else repr(failure)
+            log.warning("erasures_wait", failure=said, exc_info=bug)
 
 
 async def said_of_journal(database: Database, journal: Journal) -> list[str]:

@@ -90,10 +90,11 @@ class Sequencer:
     async def attempt(self, part: str, step: Callable[[], Awaitable[int]]) -> int:
         try:
             done = await step()
-        except EXPECTED as failure:
+        except Exception as failure:  # whatever it is: a task that ends would do so in silence
             said = str(failure) if isinstance(failure, CaseworkError) else type(failure).__name__
             if self.faults.get(part) != said:
-                log.warning("sequencer_waits", part=part, failure=said)
+                bug = None if isinstance(failure, EXPECTED) else failure
+                log.warning("sequencer_waits", part=part, failure=said, exc_info=bug)
             self.faults[part] = said
             return 0
         self.faults.pop(part, None)

@@ -22,13 +22,13 @@ from storage.database import Database
 from storage.events import UNFIT, recorded
 from storage.journal import CannotErase, Journal, entry_of, journal_faults, undone
 from storage.keys import Announcements, CannotSign, Kept, KeyFolder, kept_in
-from storage.merkle import EMPTY_ROOT, HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Range, grown_tiles, tile_path
+from storage.merkle import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, Range, grown_tiles, tile_path
 from storage.notes import Checkpoint, Note
 from storage.sealing import commitment
 from storage.snapshot import UNREADABLE, Snapshot, snapshot
 from storage.submissions import Row
 from storage.tree import TILE_BYTES
-from workflow.canonical import ZEROS, canonical
+from workflow.canonical import MAX_INTEGER, ZEROS, canonical
 from workflow.cases import Case, Purchase, booked_slot, case_number_text, chain_of
 from workflow.comparing import Change, changes
 from workflow.events import PurchaseChanged, at_text
@@ -256,44 +256,60 @@ class Verification:
 
     async def tree(self) -> None:
         """The tiles are made of the events in the order of their positions, and so is every root that was signed."""
-        signed = [*await self.signed()]
-        grown = Regrown(size for size, *_ in signed)
+        grown, claims = Regrown(), Claims(self.signed())
         stored = TileReader(self.reading.pages(TILES.format(**self.bytes), TILES_AT_ONCE))
         with no_collector():
-            async for page in self.reading.pages(POSITIONED):
-                for position, chain, seq, digest in page:
-                    if position != grown.size + 1:
-                        self.fault(f"no event has the position {grown.size + 1}, after which {position} comes")
-                        return
-                    leaf = await stored.leaf(grown.size)
-                    if leaf is not None and leaf.hex() != digest:
-                        self.fault(f"is not the event that the tree has at position {position}", chain, seq)
-                        return  # from here on everything is another tree
-                    try:
-                        grown.append(bytes.fromhex(digest))
-                    except (TypeError, ValueError):
-                        self.fault("has no hash", chain, seq)
-                        return
-        async for fault in stored.faults(grown):
-            self.fault(fault)
-        for size, root, what in signed:
-            if size > grown.size:
-                self.fault(
-                    f"{what} is over {size} events, and there are {grown.size}: some were cut off, or rolled back"
-                )
-            elif grown.roots[size] != root:
-                self.fault(f"{what} is over {size} events that are not the first {size} of this log")
+            is_whole = await self.regrow(grown, stored, claims)
+        if is_whole:
+            async for fault in stored.faults(grown):
+                self.fault(fault)
+        async for one in claims.up_to(MAX_INTEGER):  # also to have all notes looked at
+            if is_whole:
+                there = f"and there are {grown.size}: some were cut off, or rolled back"
+                self.fault(f"{one.what} is over {one.size} events, {there}")
 
-    async def signed(self) -> list[tuple[int, bytes, str]]:
-        """Size, root and name of each checkpoint whose note says what its row says, and is signed."""
-        found = []
-        for number, origin, size, root, note in await self.reading.rows(CHECKPOINTS.format(**self.bytes)):
-            what = f"the checkpoint {number}"
-            if (checkpoint := self.opened(note, what)) is not None:
+    async def regrow(self, grown: "Regrown", stored: "TileReader", claims: "Claims") -> bool:
+        """Whether there is one tree from the first event to the last."""
+        await self.compare_signed(grown, claims)
+        async for page in self.reading.pages(POSITIONED):
+            for position, chain, seq, digest in page:
+                if position != grown.size + 1:
+                    self.fault(f"no event has the position {grown.size + 1}, after which {position} comes")
+                    return False
+                leaf = await stored.leaf(grown.size)
+                if leaf is not None and leaf.hex() != digest:
+                    self.fault(f"is not the event that the tree has at position {position}", chain, seq)
+                    return False  # from here on everything is another tree
+                try:
+                    grown.append(bytes.fromhex(digest))
+                except (TypeError, ValueError):
+                    self.fault("has no hash", chain, seq)
+                    return False
+                if claims.size == grown.size:
+                    await self.compare_signed(grown, claims)
+        return True
+
+    async def compare_signed(self, grown: "Regrown", claims: "Claims") -> None:
+        async for one in claims.up_to(grown.size):
+            if one.root != grown.root():
+                self.fault(f"{one.what} is over {one.size} events that are not the first {one.size} of this log")
+
+    async def signed(self) -> "AsyncIterator[Claim]":
+        """Each checkpoint whose note says what its row says, and is signed; by size, and as many as there may be."""
+        outside = [*self.outside()]
+        async for page in self.reading.pages(CHECKPOINTS.format(**self.bytes)):
+            for number, origin, size, root, note in page:
+                what = f"the checkpoint {number}"
+                if (checkpoint := self.opened(note, what)) is None:
+                    continue
                 if (checkpoint.origin, checkpoint.size, checkpoint.root.hex()) != (origin, size, root):
                     self.fault(f"{what}: the row does not say what the note says")
-                found.append((checkpoint.size, checkpoint.root, what))
-        return [*found, *self.outside()]
+                    continue
+                if outside and outside[0].size <= size:
+                    yield outside.pop()
+                yield Claim(what, checkpoint.size, checkpoint.root)
+        for one in outside:
+            yield one
 
     def opened(self, note: bytes, what: str) -> Checkpoint | None:
         try:
@@ -304,7 +320,7 @@ class Verification:
             self.fault(f"{what} is not one that was signed: {unfit}")
             return None
 
-    def outside(self) -> Iterator[tuple[int, bytes, str]]:
+    def outside(self) -> "Iterator[Claim]":
         """The checkpoint that is kept outside, unless an operator has given it up."""
         if self.folder is None or not self.known.log:
             return
@@ -324,7 +340,7 @@ class Verification:
         given_up = {one.abandoned for one in self.keys.history}
         if note not in given_up or not is_announced:
             checkpoint = Checkpoint.parse(Note.parse(note.encode()).text)
-            yield checkpoint.size, checkpoint.root, f"the last checkpoint, in {keys.checkpoint},"
+            yield Claim(f"the last checkpoint, in {keys.checkpoint},", checkpoint.size, checkpoint.root)
 
     def announced(self, keys: KeyFolder, before: Kept) -> bool:
         """Whether the key beside that checkpoint is the log's: who gives one up has made a key there.
@@ -507,13 +523,36 @@ class Verification:
             self.fault(what, *place, tuple(drifts(columns, found, wanted)))
 
 
-class Regrown:
-    """The tree over the leaves that are given to it: its nodes that stand in tiles, and its roots at some sizes."""
+class Claim(msgspec.Struct, frozen=True):
+    """A checkpoint that was signed, and what it is."""
 
-    def __init__(self, sizes: Iterable[int]) -> None:
+    what: str
+    size: int
+    root: bytes
+
+
+class Claims:
+    """What was signed, by size, each to be looked at as the tree has grown so far: `size` is that of the next one."""
+
+    def __init__(self, claims: AsyncIterator[Claim]) -> None:
+        self.claims = claims
+        self.next: Claim | None = None
+        self.size = 0
+
+    async def up_to(self, size: int) -> AsyncIterator[Claim]:
+        """All further ones of at most this size."""
+        while self.size <= size:
+            if self.next is not None:
+                yield self.next
+            self.next = await anext(self.claims, None)
+            self.size = self.next.size if self.next else MAX_INTEGER + 1
+
+
+class Regrown:
+    """The tree over the leaves that are given to it, and its nodes that stand in tiles."""
+
+    def __init__(self) -> None:
         self.range = Range()
-        self.wanted = set(sizes)
-        self.roots = {0: EMPTY_ROOT}
         self.upper: defaultdict[int, bytearray] = defaultdict(bytearray)
 
     @property
@@ -524,8 +563,9 @@ class Regrown:
         completed = self.range.append(leaf)
         for level, node in enumerate(completed[TILE_HEIGHT::TILE_HEIGHT], start=1):
             self.upper[level] += node
-        if self.range.size in self.wanted:
-            self.roots[self.range.size] = self.range.root()
+
+    def root(self) -> bytes:
+        return self.range.root()
 
     def tile(self, level: int, index: int) -> bytes:
         return bytes(self.upper[level][index * TILE_BYTES : (index + 1) * TILE_BYTES])
@@ -687,7 +727,7 @@ STEPS = """SELECT lifecycle || '/' || source || '/' || "trigger", target FROM li
 POSITIONED = "SELECT position, chain, seq, hash FROM positions JOIN events ON id = event_id ORDER BY position"
 TILES = "SELECT level, n, {hashes} FROM tiles ORDER BY level, n"
 TILE_SIZES = range(HASH_BYTES, TILE_BYTES + 1, HASH_BYTES)
-CHECKPOINTS = "SELECT id, origin, size, root, {note} FROM checkpoints ORDER BY id"
+CHECKPOINTS = "SELECT id, origin, size, root, {note} FROM checkpoints ORDER BY size, id"
 
 ERASED = "SELECT id, body, hash FROM events WHERE type = 'erased' ORDER BY id"
 SPOKEN_OF = """

@@ -6,7 +6,6 @@ case's id: nobody can tell that order before the seed is known, and nothing but 
 
 import hashlib
 from bisect import insort
-from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -176,10 +175,3 @@ class Drawing:
         for values in by_remainder[: total - sum(sizes.values())]:
             sizes[values] += 1
         return sizes
-
-
-def draw(plan: Plan, cases: Iterable[Case]) -> Sample:
-    drawing = Drawing(plan)
-    for case in cases:
-        drawing.take(case)
-    return drawing.sample()

@@ -1,6 +1,7 @@
 """What others verify the log with: checkpoints, tiles and entries as C2SP says, and proofs."""
 
 import pytest
+import structlog
 
 from storage import notes
 from storage.keys import announcements, ensure_key, rotate
@@ -15,6 +16,8 @@ from storage.merkle import (
 )
 from storage.notes import Checkpoint, Note, Verifier
 from tests.api.driving import Clock, Service, done, refused, running
+from tests.databases import raw_sql
+from tests.storage.test_verify import undefended
 from workflow.canonical import leaf_hash
 
 
@@ -188,6 +191,36 @@ async def test_a_desk_can_show_its_log_to_everybody(signed: Service, desk_url: s
         refused(await stranger.get("/audit/proofs/inclusion?position=0"), 422, "invalid")
         refused(await stranger.get("/v1/cases"), 401, "unauthorized")
         assert (await service.signed_in("cw_wrong").get("/audit/checkpoint")).status_code == 200
+
+
+# What was broken.
+
+
+async def test_a_tree_that_was_broken_is_told_and_logged(signed: Service, desk_url: str) -> None:
+    with raw_sql(desk_url) as raw, undefended(raw):
+        raw.run("DELETE FROM tiles WHERE level = 0 AND n = 0")
+
+    for path in ("tile/0/000", "proofs/inclusion?position=1", "proofs/consistency?from=1"):
+        with structlog.testing.capture_logs() as records:
+            response = await signed.audrey.get(f"/audit/{path}")
+
+        assert "casework verify" in refused(response, 503, "broken_log")["detail"]
+        (said,) = (one for one in records if one["event"] == "log_is_broken")
+        assert (said["failure"], said["request_id"]) == (
+            "the tree is broken: tile/0/000 is missing",
+            response.headers["x-request-id"],
+        )
+
+
+async def test_a_history_that_cannot_be_is_told(service: Service, desk_url: str) -> None:
+    case_id = (await service.ana.investigate())["id"]
+    with raw_sql(desk_url) as raw, undefended(raw):
+        raw.run("DELETE FROM positions WHERE event_id IN (SELECT id FROM events WHERE type = 'opened')")
+        raw.run("DELETE FROM pending_events")
+        raw.run("DELETE FROM events WHERE type = 'opened'")
+
+    for path in ("difference?from=1", "decisions"):
+        refused(await service.audrey.get(f"/v1/cases/{case_id}/{path}"), 503, "broken_log")
 
 
 # How it is doing.

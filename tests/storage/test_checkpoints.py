@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -125,6 +126,56 @@ async def test_the_sequencer_signs_by_itself_and_tells_why_it_cannot(
     finally:
         await desk.sequencer.close()
     assert await desk.faults() == []
+
+
+async def test_a_log_that_cannot_even_be_read_does_not_end_the_sequencer(
+    desk: SignedDesk, full_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PAUSE_SECONDS", "TREE_SECONDS", "CHECKPOINT_SECONDS"):
+        monkeypatch.setattr(f"storage.sequencer.{name}", 0.01)
+    with raw_sql(full_url) as raw, undefended(raw):
+        ((body,),) = raw.run("SELECT body FROM events WHERE chain = 'desk:signing'")
+        await desk.sequencer.open()
+        try:
+            raw.run("UPDATE events SET body = '{}' WHERE chain = 'desk:signing'")
+            await eventually(lambda: "checkpoints" in desk.sequencer.faults)
+            raw.run("UPDATE events SET body = ?1 WHERE chain = 'desk:signing'", body)
+            await eventually(lambda: not desk.sequencer.faults)
+        finally:
+            await desk.sequencer.close()
+
+
+@on_sqlite
+async def test_verifying_takes_no_more_memory_for_more_checkpoints(desk: SignedDesk, full_url: str) -> None:
+    async def most() -> int:
+        tracemalloc.start()
+        try:
+            assert await desk.faults()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    await desk.settle()
+    with raw_sql(full_url) as raw, undefended(raw):
+        raw.run("UPDATE checkpoints SET size = 1")
+        few = await most()
+        raw.run(
+            "WITH RECURSIVE some(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM some WHERE n < 6000)"
+            " INSERT INTO checkpoints (origin, size, root, note, at) SELECT origin, n, root, note, at"
+            " FROM some, (SELECT * FROM checkpoints WHERE size = 1)"
+        )
+
+    assert await most() < few + 1_000_000
+
+
+@on_sqlite
+async def test_while_nothing_happens_signing_waits_for_no_writer(desk: SignedDesk, full_url: str) -> None:
+    await desk.settle()
+
+    with raw_sql(full_url) as raw:
+        raw.run("BEGIN IMMEDIATE")
+        await desk.sequencer.sign()
+        raw.run("ROLLBACK")
 
 
 async def eventually(so: Callable[[], bool]) -> None:

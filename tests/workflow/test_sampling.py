@@ -1,6 +1,7 @@
 """A sample follows from its plan and the cases alone, and gives each stratum its share."""
 
 import hashlib
+from collections.abc import Iterable
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from tests.workflow.builders import ANA, BO, NOON, a_case, a_desk, a_fresh_purchase, an_approved_credit, euros
 from workflow.cases import Case
 from workflow.policy import Category, Settings
-from workflow.sampling import Allocation, Only, Plan, StratifiedBy, band, bounds_of, draw
+from workflow.sampling import Allocation, Drawing, Only, Plan, Sample, StratifiedBy, band, bounds_of
 from workflow.states import CaseState
 
 TIERS = bounds_of(Settings())
@@ -24,6 +25,13 @@ def cases(count: int, state: CaseState = CaseState.OPENED, **changes: Any) -> li
 
 def a_plan(size: int, *strata: StratifiedBy, **changes: Any) -> Plan:
     return replace(Plan(seed="a seed", size=size, strata=strata, bounds=TIERS), **changes)
+
+
+def draw(plan: Plan, among: Iterable[Case]) -> Sample:
+    drawing = Drawing(plan)
+    for case in among:
+        drawing.take(case)
+    return drawing.sample()
 
 
 def test_cases_are_drawn_in_the_order_of_their_hashes_under_the_seed() -> None:
