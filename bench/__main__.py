@@ -15,6 +15,7 @@ from bench import reads, starting, writes
 from tests.databases import PostgresServer, sqlite_url
 
 CLIENTS = (16, 64)
+WORKERS_CLIENTS = 128  # as many for each of two processes as the most for one
 
 
 @contextmanager
@@ -50,15 +51,19 @@ async def bench_writes(new: dict[str, Callable[[], str]], *, quick: bool) -> Non
     for f in found:
         print(f"| {f.database} | {f.clients} | {f.p99_ms:.1f} | {f.noop_p99_ms:.1f} | {f.half_p99_ms:.1f} |")
     ways = (writes.Way(new["postgresql"]()), writes.Way(new["postgresql"](), workers=2))
-    w = await writes.measure_beside(ways, rounds, seconds)
-    print(f"\nTwo processes on PostgreSQL, 64 clients: {w.second:,.0f}/s, one {w.first:,.0f}/s, ratio {w.ratio:.2f}.")
+    w = await writes.measure_beside(ways, clients=WORKERS_CLIENTS, rounds=rounds, seconds=seconds)
+    print(
+        f"\nTwo processes on PostgreSQL, {WORKERS_CLIENTS} clients: {w.second:,.0f}/s, one {w.first:,.0f}/s,"
+        f" ratio {w.ratio:.2f}."
+    )
     print(
         f"CPU of a transition with one: service {w.service_us:.0f} µs, database {w.database_us:.0f}, load generator"
         f" {w.client_us:.0f}.\n",
         flush=True,
     )
     for kind, url in new.items():
-        s = await writes.measure_beside((writes.Way(url(), sequencer=False), writes.Way(url())), rounds, seconds)
+        beside = (writes.Way(url(), sequencer=False), writes.Way(url()))
+        s = await writes.measure_beside(beside, clients=CLIENTS[-1], rounds=rounds, seconds=seconds)
         print(f"With the sequencer on {kind}: {s.second:,.0f}/s, without {s.first:,.0f}/s, ratio {s.ratio:.2f}.\n")
 
 

@@ -176,15 +176,15 @@ class Beside(msgspec.Struct):
     client_us: float
 
 
-async def measure_beside(ways: tuple[Way, Way], rounds: int, seconds: float) -> Beside:
-    """64 clients that never pause."""
+async def measure_beside(ways: tuple[Way, Way], *, clients: int, rounds: int, seconds: float) -> Beside:
+    """With clients that never pause."""
     rates: tuple[list[float], list[float]] = ([], [])
     used: list[tuple[float, ...]] = []
     async with AsyncExitStack() as stack:
         desks = []
         for way in ways:
             desk, token = await prepared(way.url)
-            count = int(8000 * way.workers * seconds * (rounds + 1) / len(STEPS)) + 64
+            count = int(8000 * way.workers * seconds * (rounds + 1) / len(STEPS)) + clients
             cases = iter([entry.case.id for entry in await open_cases(desk, count)])
             await desk.close()
             port = await stack.enter_async_context(compared(way.url, "", way.workers, sequencer=way.sequencer))
@@ -194,7 +194,7 @@ async def measure_beside(ways: tuple[Way, Way], rounds: int, seconds: float) -> 
                 is_first = port == desks[0][0]
                 movers = Movers(list(itertools.islice(cases, count)), token)
                 before = cpu_seconds()
-                result = await run_round(port, [Mover(movers) for _ in range(64)], seconds)
+                result = await run_round(port, [Mover(movers) for _ in range(clients)], seconds)
                 if result.failures:
                     raise RuntimeError(f"{result.failures} of {result.requests} requests failed")
                 if number:  # the first round warms up

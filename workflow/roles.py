@@ -10,7 +10,7 @@ class Role(StrEnum):
     AGENT = "agent"  # works cases
     LEAD = "lead"  # an agent's rights; assigns, approves in the first tier, sees insights
     APPROVER = "approver"  # approves and settles
-    AUDITOR = "auditor"  # reads everything, changes nothing
+    AUDITOR = "auditor"  # reads everything, changes no case
     ADMIN = "admin"  # people, tokens, settings, policy; no case work by that role alone
     SYSTEM = "system"  # timers, mail, payment providers, the operator's command line
     CLIENT = "client"  # only their own case
