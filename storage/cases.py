@@ -1,23 +1,31 @@
 """Questions about cases: one as it stands or stood, lists of them, their events and their conversation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    Column,
     ColumnElement,
+    Row,
     Select,
+    SelectBase,
+    Subquery,
+    Text,
     and_,
     bindparam,
     column,
+    exists,
     func,
+    literal,
     literal_column,
     or_,
     select,
     table,
     text,
+    tuple_,
     union_all,
 )
 from sqlalchemy import case as case_when
@@ -203,16 +211,12 @@ async def listing(
     database: Database, wanted: Filter, sort: Sort, *, now: datetime, after: Sequence[Any] | None, limit: int
 ) -> list[Listed]:
     """A page of cases: those after `after`, at most `limit`."""
-    key, descending = KEYS[sort]
-    keys = (*([key] if key is not None else []), CASES.number)
-    places = [element.label(f"k{index}") for index, element in enumerate(keys)]
-    query = select(CASES.body, CASES.next_deadline, *places)
-    for condition in conditions(wanted, now, database.dialect):
-        query = query.where(condition)
-    if after is not None:
-        query = query.where(beyond(keys, after, descending=descending))
-    order = [element.desc() if descending else element.asc() for element in keys]
-    rows = await database.rows(query.order_by(*order).limit(limit))
+    rows: list[Any] = []
+    descending, stretches = ORDERS[sort]
+    for stretch in stretches:
+        if len(rows) < limit:
+            query = in_stretch(stretch, wanted, now, after, descending=descending)
+            rows += await found_in(database, query, stretch, wanted, limit - len(rows), descending=descending)
     chains = [chain_of(case_decoder.decode(row[0]).id) for row in rows]
     texts = await short_texts(database, chains) if chains else []
     entries = entries_of([(row[0],) for row in rows], texts)
@@ -222,17 +226,48 @@ async def listing(
     ]
 
 
-deadline_or_last = func.coalesce(CASES.next_deadline, literal_column(f"'{LAST}'"))
+class Stretch(msgspec.Struct, frozen=True):
+    """Cases that stand together in an index: in the order of the keys, of which a constant orders nothing."""
 
-KEYS: dict[Sort, tuple[ColumnElement[Any] | None, bool]] = {
-    Sort.NEWEST: (None, True),
-    Sort.OLDEST: (None, False),
-    Sort.DEADLINE: (deadline_or_last, False),
-    Sort.CHANGED: (CASES.changed_at, True),
+    keys: tuple[ColumnElement[Any], ...]
+    only: ColumnElement[bool] = always()
+
+    @property
+    def names(self) -> list[str]:
+        return [f"k{index}" for index in range(len(self.keys))]
+
+    @property
+    def columns(self) -> list[ColumnElement[Any]]:
+        return [one for one in self.keys if isinstance(one, Column)]
+
+
+# Whether downwards, and what follows what. An index that had cases without a deadline last would have no other use.
+ORDERS: dict[Sort, tuple[bool, tuple[Stretch, ...]]] = {
+    Sort.NEWEST: (True, (Stretch((CASES.number,)),)),
+    Sort.OLDEST: (False, (Stretch((CASES.number,)),)),
+    Sort.CHANGED: (True, (Stretch((CASES.changed_at, CASES.number)),)),
+    Sort.DEADLINE: (
+        False,
+        (
+            Stretch((CASES.next_deadline, CASES.number), CASES.next_deadline.is_not(None)),
+            Stretch((literal_column(f"'{LAST}'", Text), CASES.number), CASES.next_deadline.is_(None)),
+        ),
+    ),
 }
 
 
-def conditions(wanted: Filter, now: datetime, dialect: str) -> list[ColumnElement[bool]]:
+def in_stretch(
+    stretch: Stretch, wanted: Filter, now: datetime, after: Sequence[Any] | None, *, descending: bool
+) -> Select[Any]:
+    """Bodies, deadlines and places of the cases, in no order yet."""
+    places = [key.label(name) for name, key in zip(stretch.names, stretch.keys, strict=True)]
+    query: Select[Any] = select(CASES.body, CASES.next_deadline, *places)
+    query = query.where(stretch.only, *conditions(wanted, now))
+    return query if after is None else query.where(beyond(stretch.keys, after, descending=descending))
+
+
+def conditions(wanted: Filter, now: datetime) -> list[ColumnElement[bool]]:
+    """All but what is searched for."""
     found: list[Any] = []
     if wanted.state is not None:
         found.append(CASES.state == wanted.state.value)
@@ -245,39 +280,100 @@ def conditions(wanted: Filter, now: datetime, dialect: str) -> list[ColumnElemen
         found.append(late if wanted.overdue else ~late)
     if wanted.waiting is not None:
         found.append(CASES.waiting == wanted.waiting)
-    if wanted.q is not None and wanted.q.strip():
-        found.append(matching(wanted.q, dialect, beginnings=wanted.beginnings))
     return found
 
 
-def matching(q: str, dialect: str, *, beginnings: bool) -> ColumnElement[bool]:
-    """The cases whose subject or messages hold all words of the query; its number finds a case as well."""
-    if dialect == "sqlite":
-        expression = search.fts5_query(q, beginnings=beginnings)
-        hits: Select[Any] = select(case_search.c.rowid).where(text("case_search MATCH :q").bindparams(q=expression))
-    else:
-        expression = search.tsquery(q, beginnings=beginnings)
-        hits = select(case_search.c.number).where(text("words @@ CAST(:q AS tsquery)").bindparams(q=expression))
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """The cases whose subject or messages hold all words of a query; its number finds a case as well."""
+
+    dialect: str
+    words: str | None
+    number: int | None
+
+    @property
+    def by_words(self) -> Select[Any]:
+        """The numbers of the cases whose words are these."""
+        named, matches = INDEX[self.dialect]
+        return select(named).where(text(matches).bindparams(words=self.words))
+
+    @property
+    def hits(self) -> SelectBase:
+        """The numbers of all cases that are found."""
+        found = [select(literal(self.number))] if self.number is not None else []
+        if self.words is not None:
+            found.append(self.by_words)
+        return union_all(*found) if found else select(literal(0)).where(~always())
+
+    def among(self, numbers: ColumnElement[Any]) -> ColumnElement[bool]:
+        """Which of some cases are found, without asking for all others: each by itself, or from the first to the last.
+
+        PostgreSQL reads a row quickly and its index as a whole; of FTS5's index a stretch costs less than a single row.
+        """
+        named, _ = INDEX[self.dialect]
+        holds: ColumnElement[bool]
+        if self.dialect == "postgresql":
+            holds = exists(self.by_words.where(named == numbers).offset(0))
+        else:
+            first, last = (select(end(numbers)).scalar_subquery() for end in (func.min, func.max))
+            holds = numbers.in_(self.by_words.where(named.between(first, last)))
+        return or_(numbers == self.number, holds) if self.number is not None else holds
+
+
+# The column of a case's number in the full-text index, and what a row of it is asked.
+INDEX: dict[str, tuple[ColumnElement[Any], str]] = {
+    "sqlite": (case_search.c.rowid, "case_search MATCH :words"),
+    "postgresql": (case_search.c.number, "words @@ CAST(:words AS tsquery)"),
+}
+
+
+def search_for(q: str, dialect: str, *, beginnings: bool) -> Search:
     number = q.strip().upper().removeprefix("C-")
-    by_number: Any = (
-        CASES.number == int(number)
-        if number.isdecimal() and number.isascii() and len(number) < MAX_NUMBER_DIGITS
-        else None
+    is_number = number.isdecimal() and number.isascii() and len(number) < MAX_NUMBER_DIGITS
+    expression = search.fts5_query if dialect == "sqlite" else search.tsquery
+    return Search(
+        dialect=dialect, words=expression(q, beginnings=beginnings), number=int(number) if is_number else None
     )
-    if expression is None:
-        return by_number if by_number is not None else ~always()
-    by_words = CASES.number.in_(hits)
-    return or_(by_words, by_number) if by_number is not None else by_words
+
+
+LOOKED_THROUGH = 1000
+
+
+async def found_in(
+    database: Database, query: Select[Any], stretch: Stretch, wanted: Filter, limit: int, *, descending: bool
+) -> Sequence[Row[Any]]:
+    """The first rows of a query about cases, of those that are searched for.
+
+    The index tells all hits at once and in no order, and nobody can foresee how many they are. So the first cases are
+    looked through, where common words are found, and only then are all hits asked for, of words that are rare.
+    """
+
+    def of(rows: Subquery) -> list[ColumnElement[Any]]:
+        return [rows.c[name] for name in stretch.names]
+
+    ordered = query.order_by(*in_order(stretch.columns, descending=descending))
+    if wanted.q is None or not wanted.q.strip():
+        return await database.rows(ordered.limit(limit))
+    sought = search_for(wanted.q, database.dialect, beginnings=wanted.beginnings)
+    if sought.words is not None:
+        first = ordered.limit(LOOKED_THROUGH).subquery()
+        seen = select(first).where(sought.among(of(first)[-1])).order_by(*in_order(of(first), descending=descending))
+        rows = await database.rows(seen.limit(limit))
+        if len(rows) == limit:
+            return rows
+    numbers = sought.hits.cte("numbers").prefix_with("MATERIALIZED", dialect="postgresql")
+    hits = query.where(CASES.number.in_(select(*numbers.c))).offset(0).subquery()
+    return await database.rows(select(hits).order_by(*in_order(of(hits), descending=descending)).limit(limit))
+
+
+def in_order(keys: Iterable[ColumnElement[Any]], *, descending: bool) -> list[ColumnElement[Any]]:
+    return [one.desc() if descending else one.asc() for one in keys]
 
 
 def beyond(keys: Sequence[Any], after: Sequence[Any], *, descending: bool) -> ColumnElement[bool]:
     """The rows that come after a place, in the order of the keys."""
-    first, *rest = keys
-    place, *places = after
-    further = first < place if descending else first > place
-    if not rest:
-        return cast("ColumnElement[bool]", further)
-    return or_(further, and_(first == place, beyond(rest, places, descending=descending)))
+    here = tuple_(*keys)
+    place = tuple_(*(literal(one, key.type) for one, key in zip(after, keys, strict=True)))
+    return here < place if descending else here > place
 
 
 # The feed.

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from httpx2 import Response
 
+from storage import cases
 from tests.api.driving import Clock, Json, Service, a_purchase, an_inquiry, done, euros, wrong_fields
 from tests.workflow.builders import NOON
 
@@ -295,6 +296,30 @@ async def test_what_was_not_written_is_not_found_whatever_signs_are_in_it(query:
     found = done(await service.ana.get("/v1/cases", q=query))["items"]
 
     assert [case["number"] for case in found] == (["C-1001"] if query in FOUND_DESPITE_SIGNS else [])
+
+
+@pytest.mark.parametrize("looked_through", [1, 3, 1000])
+@pytest.mark.parametrize("sort", SORTS)
+async def test_a_search_finds_common_and_rare_words_in_the_order_of_the_list(
+    looked_through: int, sort: str, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "LOOKED_THROUGH", looked_through)
+    for number in range(8):
+        clock.advance(minutes=7)
+        received_at = (NOON - timedelta(hours=number % 3)).isoformat()
+        case = await service.ana.open(subject="rare 1002" if number == 5 else "common", received_at=received_at)
+        if number % 4 == 0:  # so that it has no deadline
+            done(await service.ana.fire(case["id"], "close", resolution="spam"))
+
+    everything = await numbers(service, sort=sort)
+    for query, hits in (("common", {*everything} - {"C-1006"}), ("rare", {"C-1006"}), ("1002", {"C-1002", "C-1006"})):
+        found: list[str] = []
+        url: str | None = f"/v1/cases?limit=2&sort={sort}&q={query}"
+        while url is not None:
+            response = await service.ana.get(url)
+            found.extend(case["number"] for case in done(response)["items"])
+            url = next_url(response)
+        assert found == [one for one in everything if one in hits]
 
 
 async def test_a_search_finds_letters_names_and_numbers_but_no_notes(service: Service) -> None:
