@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from storage import schema
-from storage.postgres_writer import PostgresWriter
+from storage.postgres_writer import LOST, PostgresWriter
 from storage.sqlite import connect, driver, is_statement_wrong
 from storage.sqlite_writer import SqliteWriter
 from storage.submissions import Unavailable
@@ -50,7 +50,8 @@ def is_out_of_reach(failure: DBAPIError) -> bool:
     if is_statement_wrong(failure.orig):
         return False
     never_asked = failure.connection_invalidated or failure.statement is None
-    return never_asked or isinstance(failure, OperationalError)
+    lost = isinstance(getattr(failure.orig, "__cause__", None), LOST)
+    return never_asked or lost or isinstance(failure, OperationalError)
 
 
 class BadDatabaseUrl(ValueError):

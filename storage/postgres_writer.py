@@ -219,7 +219,7 @@ class PostgresWriter:
             if not await connection.fetchval(END_SESSION, self.session):
                 connection.terminate()
                 raise OutOfReach("the session before goes on")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as failure:
+        except (*LOST, asyncpg.PostgresError) as failure:
             raise OutOfReach(str(failure)) from failure
         self.connection, self.session = connection, connection.get_server_pid()
         return connection
@@ -637,6 +637,7 @@ class SetGrew(Exception):
 LOST = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what asyncpg answers between a session's last words and the end of its connection
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.IdleInTransactionSessionTimeoutError,

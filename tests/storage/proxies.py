@@ -31,11 +31,17 @@ class Proxy:
         self.deaf = False  # takes connections, and says nothing
         self.url = ""
         self.writers: set[StreamWriter] = set()
+        self.clients: set[StreamWriter] = set()
 
     def break_on(self, marker: bytes, fault: Fault, *, for_good: bool = False) -> None:
         """Strike when the client next sends `marker`; `for_good`: and be deaf from then on."""
         self.marker, self.fault, self.for_good = marker, fault, for_good
         self.struck.clear()
+
+    def say(self, message: bytes) -> None:
+        """To whoever is connected, as if the server said it."""
+        for writer in self.clients:
+            writer.write(message)
 
     async def serve(self, client: StreamReader, to_client: StreamWriter) -> None:
         if self.deaf:
@@ -43,6 +49,7 @@ class Proxy:
             return
         server, to_server = await asyncio.open_unix_connection(self.socket)
         self.writers |= {to_client, to_server}
+        self.clients.add(to_client)
         answering = asyncio.create_task(self.pump(server, to_client))
         try:
             while data := await client.read(65536):
@@ -74,6 +81,7 @@ class Proxy:
 
     def close(self, writer: StreamWriter) -> None:
         self.writers.discard(writer)
+        self.clients.discard(writer)
         writer.close()
 
 

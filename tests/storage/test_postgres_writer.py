@@ -21,6 +21,7 @@ pytestmark = pytest.mark.parametrize("backend", ["postgresql"])
 
 IN_A_NOTE = NOTE.text.encode()
 TERMINATE = b"X\x00\x00\x00\x04"  # how a client takes leave
+ENDED = b"SFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
 BOOKING = firing(Trigger.SCHEDULE_CONSULTATION)  # is decided under locks
 
 
@@ -161,6 +162,15 @@ async def test_a_session_that_ends_between_two_commands_is_replaced(line: Line) 
     line.kill_the_session()
 
     assert (await line.office.do(ANA, NOTE)).version == 4
+
+
+async def test_a_session_whose_end_was_heard_before_its_connection_closed_is_replaced(line: Line) -> None:
+    line.proxy.say(b"E" + (4 + len(ENDED)).to_bytes(4, "big") + ENDED)
+    await asyncio.sleep(0.1)  # for everybody to hear it
+
+    assert (await line.office.do(ANA, NOTE)).version == 4
+    with pytest.raises(Unavailable):
+        await line.office.history()
 
 
 async def test_a_server_that_says_nothing_more_keeps_nobody_from_closing(line: Line) -> None:
