@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -36,7 +37,7 @@ from api import (
 from api.desk import Desk
 from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
 from api.middleware import Requests
-from api.routing import DirectRoutes
+from api.routing import DeskRoute, DirectRoutes
 from api.settings import Settings
 from storage.database import open_database
 
@@ -106,6 +107,12 @@ def methods_at(path: str) -> set[str]:
     return set().union(*(one.methods for one in routes if one.path_regex.match(path))) or {"GET", "HEAD"}
 
 
+def documented_routes() -> list[APIRoute]:
+    """Those of the API, with all that FastAPI knows of them."""
+    routes = [one for router in ROUTERS for one in router.routes if isinstance(one, APIRoute)]
+    return [one.documented() if isinstance(one, DeskRoute) else one for one in routes]
+
+
 class CaseworkApp(FastAPI):
     """FastAPI for what is declared and documented; the desk's own routes are reached without its detours."""
 
@@ -125,7 +132,7 @@ class CaseworkApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """FastAPI's document, with the one shape of all errors and without its own validation errors."""
         if self.openapi_schema is None:
-            document = get_openapi(title=self.title, version=self.version, routes=self.routes)
+            document = get_openapi(title=self.title, version=self.version, routes=documented_routes())
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             shape = TypeAdapter(Problem).json_schema(ref_template="#/components/schemas/{model}")
             schemas |= shape.pop("$defs", {})

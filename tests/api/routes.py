@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 from fastapi.routing import APIRoute
 
-from api.app import ROUTERS
+from api.app import documented_routes
 from storage.keys import ensure_key
 from tests.api.driving import Json, Service, a_purchase, day, done, euros
 
@@ -125,8 +125,7 @@ ROUTES: dict[str, Route] = {
 
 def served() -> dict[str, APIRoute]:
     """The routes that there are."""
-    routes = [one for router in ROUTERS for one in router.routes if isinstance(one, APIRoute)]
-    return {f"{method} {one.path_format}": one for one in routes for method in one.methods or ()}
+    return {f"{method} {one.path_format}": one for one in documented_routes() for method in one.methods or ()}
 
 
 async def a_furnished_case(service: Service) -> dict[str, str]:
