@@ -49,7 +49,8 @@ from workflow.people import (
     DisablePerson,
     Person,
     PersonCommand,
-    RevokeToken,
+    SetPassword,
+    SignIn,
     decide_person,
     evolve_person,
     person_chain,
@@ -205,6 +206,7 @@ class Batch:
         self.mail_refs: list[Row] = []
         self.tokens: list[Row] = []
         self.revoked_tokens: list[Row] = []
+        self.passwords: list[Row] = []
         self.policies: list[Row] = []
         self.erasures: dict[str, Case | None] = {}  # chain of which all that was stored before goes → the case, if any
         self.erased_at: set[tuple[str, int]] = set()  # the places of the events that say so
@@ -451,18 +453,21 @@ class Batch:
             raise NotFound("person")
         self.people[person_id] = person
         self.loaded.directory = msgspec.structs.replace(directory, people={**directory.people, person_id: person})
-        self.note_credentials(command, before)
+        self.note_credentials(command, before, recorded)
         self.remember(submission, chain, (before.version if before else 0) + 1, person.version)
         return Receipt(person=person, events=tuple(recorded), seq=person.version)
 
-    def note_credentials(self, command: PersonCommand, before: Person | None) -> None:
+    def note_credentials(self, command: PersonCommand, before: Person | None, recorded: list[Recorded]) -> None:
+        self.revoked_tokens.extend((one.data.token,) for one in recorded if isinstance(one.data, e.TokenRevoked))
         match command:
             case AddPerson():
                 self.loaded.known_addresses.add(command.email)
             case CreateToken():
                 self.tokens.append((command.secret_hash, command.token_id, command.person_id))
-            case RevokeToken():
-                self.revoked_tokens.append((command.token_id,))
+            case SignIn():
+                self.tokens.append((command.secret_hash, command.session_id, command.person_id))
+            case SetPassword():
+                self.passwords.append((command.person_id, command.password_hash))
             case DisablePerson():
                 self.revoked_tokens.extend((token.id,) for token in (before.tokens if before else ()))
 

@@ -193,6 +193,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     category: Category | None = None
     overdue: bool | None = None
     waiting: bool | None = None
+    ended: bool | None = None  # closed
     q: str | None = None
     # Whether the words of `q` also match as beginnings, which costs as much as they are common.
     beginnings: bool = False
@@ -224,6 +225,13 @@ async def listing(
         Listed(entry=entry, next_deadline=row[1], place=tuple(row[2:]))
         for entry, row in zip(entries, rows, strict=True)
     ]
+
+
+async def count(database: Database, wanted: Filter, now: datetime, most: int) -> int:
+    """How many cases there are, whatever is searched for, counted no further than `most`."""
+    some = select(literal_column("1")).select_from(CaseRow.__table__).where(*conditions(wanted, now))  # type: ignore[attr-defined]
+    row = await database.first(select(func.count()).select_from(some.limit(most).subquery()))
+    return int(row[0]) if row else 0
 
 
 class Stretch(msgspec.Struct, frozen=True):
@@ -280,6 +288,8 @@ def conditions(wanted: Filter, now: datetime) -> list[ColumnElement[bool]]:
         found.append(late if wanted.overdue else ~late)
     if wanted.waiting is not None:
         found.append(CASES.waiting == wanted.waiting)
+    if wanted.ended is not None:
+        found.append((CASES.state == CaseState.CLOSED.value) == wanted.ended)
     return found
 
 

@@ -355,6 +355,7 @@ SERVICE_RIGHTS = {
     "mail_refs": "INSERT, UPDATE, DELETE",
     "people": "INSERT, UPDATE",
     "tokens": "INSERT, UPDATE, DELETE",
+    "passwords": "INSERT, UPDATE",
     "policies": "INSERT",
     "lifecycle_edges": "INSERT",
     "desk": "INSERT",

@@ -71,6 +71,9 @@ FILED = slice(-len(FILED_COLUMNS) - len(MOVING_COLUMNS), -len(MOVING_COLUMNS))
 MOVING = slice(-len(MOVING_COLUMNS), None)
 MOVE_CASE = update_case(MOVING_COLUMNS)
 FILE_CASE = update_case((*FILED_COLUMNS, *MOVING_COLUMNS))
+UPSERT_PASSWORD = insert(
+    "passwords", ("person_id", "hash"), "ON CONFLICT (person_id) DO UPDATE SET hash = excluded.hash"
+)
 UPSERT_PERSON = insert(
     "people",
     ("id", "version", "body"),
@@ -359,6 +362,7 @@ class SqliteWriter:
             (INSERT_MAIL_REF, batch.mail_refs),
             (INSERT_TOKEN, batch.tokens),
             ("DELETE FROM tokens WHERE id = ?", batch.revoked_tokens),
+            (UPSERT_PASSWORD, batch.passwords),
             (INSERT_POLICY, batch.policies),
             (UPSERT_PERSON, batch.person_rows()),
             (UPSERT_PURCHASE, batch.purchase_rows()),

@@ -262,6 +262,15 @@ class TokenRow(SQLModel, table=True):
     person_id: str = Field(sa_type=Text)
 
 
+class PasswordRow(SQLModel, table=True):
+    """What a person's password is checked against: the text of a key derivation function, with its salt and costs."""
+
+    __tablename__ = "passwords"
+
+    person_id: str = Field(sa_type=Text, primary_key=True)
+    hash: str = Field(sa_type=Text)
+
+
 class PolicyRow(SQLModel, table=True):
     __tablename__ = "policies"
 

@@ -465,6 +465,12 @@ class Verification:
             for token, person, digest in await self.reading.rows("SELECT id, person_id, hash FROM tokens")
         ]
         self.compare_all("the token", ("id", "person_id", "hash"), stored, tokens)
+        passwords = [
+            (person, token_commitment(derived))
+            for person, derived in await self.reading.rows("SELECT person_id, hash FROM passwords")
+        ]
+        set_by = [(one.id, one.password) for one in self.people if one.password is not None]
+        self.compare_all("the password of", ("person_id", "hash"), passwords, set_by)
 
     async def attachings(self) -> None:
         """What was found is found in an event that the log has."""

@@ -13,7 +13,7 @@ from workflow.canonical import Integer
 from workflow.cases import Judgement, NewAttachment, Purchase, Share
 from workflow.money import Money
 from workflow.policy import Category, GroundKind, PolicyVersion
-from workflow.roles import Role
+from workflow.roles import Role, TokenKind
 from workflow.sampling import Plan
 from workflow.states import (
     CaseState,
@@ -372,11 +372,16 @@ class PersonDisabled(EventData, frozen=True, kw_only=True, omit_defaults=True):
 class TokenCreated(EventData, frozen=True, kw_only=True, omit_defaults=True):
     token: str
     commitment: str
+    kind: TokenKind = TokenKind.API
     expires_at: datetime | None = None
 
 
 class TokenRevoked(EventData, frozen=True, kw_only=True, omit_defaults=True):
     token: str
+
+
+class PasswordSet(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    commitment: str
 
 
 EVENT_TYPES: dict[str, type[EventData]] = {
@@ -430,6 +435,7 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "person_disabled": PersonDisabled,
     "token_created": TokenCreated,
     "token_revoked": TokenRevoked,
+    "password_set": PasswordSet,
 }
 TYPE_NAMES = {data: name for name, data in EVENT_TYPES.items()}
 

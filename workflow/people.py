@@ -11,20 +11,33 @@ from workflow.canonical import Integer
 from workflow.cases import Pointer, pointer
 from workflow.commands import Command
 from workflow.errors import BrokenHistory, Forbidden, GuardRefused, Refusal, bad_field
-from workflow.events import Draft, PersonAdded, PersonDisabled, Recorded, RolesSet, TokenCreated, TokenRevoked
-from workflow.roles import ADMINS, STAFF_ROLES, Actor, Role, in_order
+from workflow.events import (
+    Draft,
+    PasswordSet,
+    PersonAdded,
+    PersonDisabled,
+    Recorded,
+    RolesSet,
+    TokenCreated,
+    TokenRevoked,
+)
+from workflow.roles import ADMINS, STAFF_ROLES, Actor, Role, TokenKind, in_order
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
-    """A bearer token; the secret itself is nowhere, its hash is the database's; `commitment` is to that hash."""
+    """The secret itself is nowhere, its hash is the database's; `commitment` is to that hash."""
 
     id: str
     commitment: str
+    kind: TokenKind = TokenKind.API
     expires_at: datetime | None = None
+
+    def is_good(self, now: datetime) -> bool:
+        return self.expires_at is None or now < self.expires_at
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """`version` is the seq of the last event of the person's chain, `head` its hash."""
+    """`version` is the seq of the last event of the person's chain, `head` its hash, `password` a commitment too."""
 
     id: str
     version: Integer
@@ -33,6 +46,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     name: Pointer
     email: Pointer
     active: bool = True
+    password: str | None = None
     tokens: tuple[Token, ...] = ()
     changed_at: datetime
 
@@ -48,9 +62,10 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
         """Whether they are active, and the token they came with, if any, is theirs and has not run out."""
         if not self.active:
             return False
-        return token is None or any(
-            one.id == token and (one.expires_at is None or now < one.expires_at) for one in self.tokens
-        )
+        return token is None or ((one := self.token(token)) is not None and one.is_good(now))
+
+    def token(self, token_id: str) -> Token | None:
+        return next((one for one in self.tokens if one.id == token_id), None)
 
     def as_actor(self) -> Actor:
         return Actor(kind="person", id=self.id, roles=frozenset(self.roles))
@@ -85,7 +100,25 @@ class CreateToken(Command, frozen=True, kw_only=True):
     person_id: str
     token_id: str
     secret_hash: str
+    kind: TokenKind = TokenKind.API
     expires_at: datetime | None = None
+
+
+class SignIn(Command, frozen=True, kw_only=True):
+    """A session begins. `link` is the token of the link that was used, if it was one: that is good once."""
+
+    person_id: str
+    session_id: str
+    secret_hash: str
+    expires_at: datetime
+    link: str = ""
+
+
+class SetPassword(Command, frozen=True, kw_only=True):
+    """All sessions end. `password_hash` is kept beside the log, as a key derivation function wrote it."""
+
+    person_id: str
+    password_hash: str
 
 
 def token_commitment(secret_hash: str) -> str:
@@ -99,12 +132,12 @@ class RevokeToken(Command, frozen=True, kw_only=True):
     reason: str = ""
 
 
-PersonCommand = AddPerson | SetRoles | DisablePerson | CreateToken | RevokeToken
+PersonCommand = AddPerson | SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken
 
 
 def decide_person(person: Person | None, command: PersonCommand, actor: Actor, now: datetime) -> tuple[Draft, ...]:
     """What a command does to a person; `person` is None where they are new."""
-    if not actor.may(ADMINS):
+    if not may_change(command, actor):
         raise Forbidden(Refusal(code="role", text="only an admin changes people and tokens", who=in_order(ADMINS)))
     if isinstance(command, AddPerson):
         if person is not None:
@@ -123,8 +156,18 @@ def decide_person(person: Person | None, command: PersonCommand, actor: Actor, n
     return drafts
 
 
+def may_change(command: PersonCommand, actor: Actor) -> bool:
+    """Sign-in is the desk's own to grant; one's own password and tokens are everybody's to change and to end."""
+    if isinstance(command, SignIn):
+        return actor.kind == "system"
+    is_own = actor.kind == "person" and actor.id == command.person_id
+    return actor.may(ADMINS) or (is_own and isinstance(command, SetPassword | RevokeToken))
+
+
 def change_person(
-    person: Person, command: SetRoles | DisablePerson | CreateToken | RevokeToken, now: datetime
+    person: Person,
+    command: SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken,
+    now: datetime,
 ) -> tuple[Draft, ...]:
     match command:
         case SetRoles():
@@ -136,12 +179,45 @@ def change_person(
             if command.expires_at is not None and command.expires_at <= now:
                 raise bad_field("expires_at", "has to be in the future")
             commitment = token_commitment(command.secret_hash)
-            data = TokenCreated(token=command.token_id, commitment=commitment, expires_at=command.expires_at)
-            return (Draft(data=data),)
+            return (
+                Draft(
+                    data=TokenCreated(
+                        token=command.token_id,
+                        commitment=commitment,
+                        kind=command.kind,
+                        expires_at=command.expires_at,
+                    )
+                ),
+            )
+        case SignIn():
+            return sign_in(person, command, now)
+        case SetPassword():
+            sessions = [token.id for token in person.tokens if token.kind is TokenKind.SESSION]
+            set_anew = Draft(data=PasswordSet(commitment=token_commitment(command.password_hash)))
+            return (set_anew, *(Draft(data=TokenRevoked(token=one)) for one in sessions))
         case RevokeToken():
-            if all(token.id != command.token_id for token in person.tokens):
+            if person.token(command.token_id) is None:
                 raise bad_field("token", "is no token of this person")
             return (Draft(data=TokenRevoked(token=command.token_id), personal=because(command.reason)),)
+
+
+def sign_in(person: Person, command: SignIn, now: datetime) -> tuple[Draft, ...]:
+    """With it goes what has run out by itself: links and sessions come and go every day."""
+    link = person.token(command.link) if command.link else None
+    if command.link and (link is None or link.kind is not TokenKind.LINK or not link.is_good(now)):
+        raise bad_field("link", "was used already, or has run out")
+    gone = [
+        token.id
+        for token in person.tokens
+        if token.kind is not TokenKind.API and (token is link or not token.is_good(now))
+    ]
+    begun = TokenCreated(
+        token=command.session_id,
+        commitment=token_commitment(command.secret_hash),
+        kind=TokenKind.SESSION,
+        expires_at=command.expires_at,
+    )
+    return (*(Draft(data=TokenRevoked(token=one)) for one in gone), Draft(data=begun))
 
 
 def because(reason: str) -> dict[str, str]:
@@ -185,8 +261,10 @@ def evolve_person(person: Person | None, recorded: Recorded) -> Person:
         case PersonDisabled():
             person = replace(person, active=False, tokens=())
         case TokenCreated():
-            token = Token(id=data.token, commitment=data.commitment, expires_at=data.expires_at)
+            token = Token(id=data.token, commitment=data.commitment, kind=data.kind, expires_at=data.expires_at)
             person = replace(person, tokens=(*person.tokens, token))
+        case PasswordSet():
+            person = replace(person, password=data.commitment)
         case TokenRevoked():
             person = replace(person, tokens=tuple(token for token in person.tokens if token.id != data.token))
         case _:

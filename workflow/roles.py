@@ -16,6 +16,14 @@ class Role(StrEnum):
     CLIENT = "client"  # only their own case
 
 
+class TokenKind(StrEnum):
+    """What a token is good for."""
+
+    API = "api"  # sent with each request over HTTP
+    SESSION = "session"  # a browser's cookie
+    LINK = "link"  # signs in once, and becomes a session
+
+
 STAFF_ROLES = (Role.AGENT, Role.LEAD, Role.APPROVER, Role.AUDITOR, Role.ADMIN)
 
 WORKERS = frozenset({Role.AGENT, Role.LEAD})
