@@ -37,13 +37,15 @@ from api import (
 from api.desk import Desk
 from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
 from api.middleware import Requests
-from api.routing import DeskRoute, DirectRoutes
+from api.pages import PAGES
+from api.pages.routing import Pages
+from api.routing import DirectRoutes
 from api.settings import Settings
 from storage.database import open_database
 
 VERSION = "0.1.0"
 
-ROUTERS = (
+ROUTERS: tuple[APIRouter | Pages, ...] = (
     cases.router,
     attachments.router,
     bundles.router,
@@ -62,6 +64,7 @@ ROUTERS = (
     lifecycle.lifecycle_router,
     people.router,
     health.router,
+    *PAGES,
 )
 
 
@@ -124,7 +127,7 @@ class CaseworkApp(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await (self.front if scope["type"] == "http" else super().__call__)(scope, receive, send)
 
-    def take(self, router: APIRouter) -> None:
+    def take(self, router: APIRouter | Pages) -> None:
         """As `include_router`, for routers that say all there is to say themselves: one list of routes, no nesting."""
         self.router.routes.extend(router.routes)
         self.direct.add(router.routes)

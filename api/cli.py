@@ -300,6 +300,41 @@ def disable_user(email: Email) -> None:
     at_the_desk(work)
 
 
+@user.command("link")
+def make_link(
+    email: Email,
+    url: Annotated[str, typer.Option(help="Where the desk is served.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Print a link that signs somebody in once, within a day."""
+    from api.people import new_link
+
+    async def work(desk: "Desk") -> str:
+        command, secret = new_link((await known_person(desk, email)).id, desk.clock())
+        await submit(desk, command)
+        return f"{url.rstrip('/')}/sign-in/{secret}"
+
+    typer.echo(at_the_desk(work))
+
+
+@user.command("password")
+def set_password(email: Email) -> None:
+    """Set the password that somebody signs in with; it is asked for twice, or read from a pipe. Their sessions end."""
+    from api.passwords import password_command
+
+    async def work(desk: "Desk") -> None:
+        person = await known_person(desk, email)
+        await submit(desk, await password_command(person.id, new_password()))
+
+    at_the_desk(work)
+
+
+def new_password() -> str:
+    """From the terminal, twice and unseen, or the first line of what is piped in."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
+    return sys.stdin.readline().rstrip("\n")
+
+
 @token.command("create")
 def create_token(
     email: Email,

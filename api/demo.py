@@ -14,7 +14,7 @@ from api.database import migrate, running
 from api.demo_steps import MAIL, Scene, moment_of
 from api.demo_stories import ANA, AUDREY, BEGINNING, PEOPLE, READS, SET_ASIDE, STORIES
 from api.desk import Desk
-from api.people import new_token, new_token_id
+from api.people import new_link, new_token, new_token_id
 from api.settings import Settings
 from storage import people
 from storage.cases import CASES
@@ -37,11 +37,12 @@ class NotADemonstration(CaseworkError):
 
 
 class Pass(NamedTuple):
-    """A way in: whose, with which role, and the token's secret."""
+    """A way in: whose, with which role, the token's secret, and that of the link which signs in once."""
 
     roles: str
     name: str
     token: str
+    link: str
 
 
 class ScriptedClock:
@@ -62,7 +63,7 @@ def id_of(name: str) -> str:
 async def demonstrate(
     settings: Settings, progress: Callable[[int, int], None] = lambda *_: None, clock: Clock = utc_now
 ) -> list[Pass]:
-    """Fill the desk if it is empty, and make a new token for each of its people; those made here before end.
+    """Fill the desk if it is empty, and make everybody a new token and a new link; those made here before end.
 
     `progress` hears how many steps are told, and of how many. Raises NotADemonstration where others work.
     """
@@ -168,7 +169,9 @@ async def passes(desk: Desk) -> list[Pass]:
                 await give(desk, RevokeToken(person_id=person.id, token_id=token.id))
         command, secret = new_token(person.id, token_id=TOKEN_PREFIX + new_token_id())
         await give(desk, command)
-        made.append(Pass(", ".join(person.roles), name, secret))
+        link, link_secret = new_link(person.id, desk.clock(), token_id=TOKEN_PREFIX + new_token_id())
+        await give(desk, link)
+        made.append(Pass(", ".join(person.roles), name, secret, link_secret))
     return made
 
 

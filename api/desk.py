@@ -32,7 +32,7 @@ from workflow.errors import StaleVersion
 from workflow.findings import FINDINGS, replay_finding
 from workflow.guards import Context
 from workflow.people import person_chain, replay_person
-from workflow.roles import Actor, Role, system_actor
+from workflow.roles import Actor, Role, TokenKind, system_actor
 
 if TYPE_CHECKING:
     from api.routing import Call
@@ -98,7 +98,7 @@ class Desk:
         if not fresh and (known := self.callers.get(digest)) is not None:
             return known
         found = await people.by_token(self.database, digest)
-        if found is None or not found[0].may_act(found[1], self.clock()):
+        if found is None or not found[0].may_use(found[1], TokenKind.API, self.clock()):
             self.callers.pop(digest, None)
             raise Unauthorized
         person, token = found

@@ -4,7 +4,7 @@ import base64
 import hmac
 import secrets
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -22,7 +22,7 @@ from storage.submissions import Receipt, Unauthorized
 from workflow.errors import NotFound, bad_field
 from workflow.events import TokenCreated
 from workflow.people import AddPerson, CreateToken, DisablePerson, Person, RevokeToken, SetRoles
-from workflow.roles import ADMINS, EVERYONE, Role
+from workflow.roles import ADMINS, EVERYONE, Role, TokenKind
 
 router = APIRouter(prefix="/v1", tags=["people"], route_class=DeskRoute)
 WRITTEN = documented(404, 409, 413, 415, 422)
@@ -123,6 +123,22 @@ def new_token(
         token_id=token_id or new_token_id(),
         secret_hash=people.secret_hash(secret),
         expires_at=expires_at,
+    )
+    return command, secret
+
+
+LINK = timedelta(days=1)
+
+
+def new_link(person_id: str, now: datetime, token_id: str = "") -> tuple[CreateToken, str]:
+    """The command that lets somebody sign in once without a password, and the secret that the link ends with."""
+    secret = secrets.token_urlsafe(32)
+    command = CreateToken(
+        person_id=person_id,
+        token_id=token_id or new_token_id(),
+        secret_hash=people.secret_hash(secret),
+        kind=TokenKind.LINK,
+        expires_at=now + LINK,
     )
     return command, secret
 

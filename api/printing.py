@@ -181,16 +181,17 @@ def print_tokens(people: Sequence[Person], names: dict[str, dict[str, str]]) -> 
 
 
 def print_passes(passes: Sequence["Pass"], url: str) -> None:
-    table = plain_table("role", "name", "token")
-    for one in passes:
-        table.add_row(one.roles, one.name, one.token)
     console = out()
-    console.width = max(console.width, console.measure(table).maximum)
-    console.print(Padding(table, (1, 0)))
+    for said, ways in (
+        ("Open one of these in a browser; each signs in once:", [f"{url}/sign-in/{one.link}" for one in passes]),
+        ("Tokens for the API:", [one.token for one in passes]),
+    ):
+        lines = [f"  {one.roles:9} {one.name:7} {way}" for one, way in zip(passes, ways, strict=True)]
+        console.print(Text("\n".join(["", said, "", *lines])), soft_wrap=True)
     for one in passes[:1]:
         header, example = f"Authorization: Bearer {one.token}", f"{url}/v1/cases?limit=3"
         command = f"curl -H {shlex.quote(header)} {shlex.quote(example)}"
-        console.print(Text(f"For example, as {one.name}:\n\n  {command}\n"), soft_wrap=True)
+        console.print(Text(f"\nFor example, as {one.name}:\n\n  {command}\n"), soft_wrap=True)
 
 
 # A case's history, and the case.

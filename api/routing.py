@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, request_response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api import inputs as i
@@ -227,6 +227,14 @@ class DeskRoute(APIRoute):
         return handle
 
 
+class PageRoute(Route):
+    """What is not of the API: called with the request as it came, and not in its document."""
+
+    def __init__(self, path: str, handler: Handler, method: str) -> None:
+        super().__init__(path, handler, methods=[method], include_in_schema=False)
+        self.handler = handler
+
+
 class DirectRoutes:
     """Answers the desk's own routes; whatever is none of them goes on to FastAPI's stack of middleware and routers.
 
@@ -236,11 +244,11 @@ class DirectRoutes:
     def __init__(self, app: ASGIApp, owner: Starlette) -> None:
         self.app = app
         self.owner = owner  # the app that handlers ask for its state
-        self.table: dict[tuple[str, int], list[DeskRoute]] = {}
+        self.table: dict[tuple[str, int], list[DeskRoute | PageRoute]] = {}
 
     def add(self, routes: Iterable[BaseRoute]) -> None:
         for route in routes:
-            if isinstance(route, DeskRoute):
+            if isinstance(route, DeskRoute | PageRoute):
                 for method in route.methods or ():
                     self.table.setdefault((method, route.path.count("/")), []).append(route)
 

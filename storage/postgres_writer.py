@@ -132,9 +132,7 @@ INSERT_ATTACHMENTS = build_insert(
 INSERT_MAIL_REFS = build_insert("mail_refs", ("key", "case_id"), (TEXT, TEXT))
 INSERT_TOKENS = build_insert("tokens", ("hash", "id", "person_id"), (TEXT, TEXT, TEXT))
 DELETE_TOKENS = "DELETE FROM tokens WHERE id = ANY($1::text[])"
-INSERT_PASSWORDS = build_insert(
-    "passwords", ("person_id", "hash"), (TEXT, TEXT), replacing("person_id", "hash")
-)
+INSERT_PASSWORDS = build_insert("passwords", ("person_id", "hash"), (TEXT, TEXT), replacing("person_id", "hash"))
 INSERT_POLICIES = build_insert("policies", ("version", "body"), (INT, TEXT))
 INSERT_PEOPLE = build_insert("people", ("id", "version", "body"), (TEXT, INT, TEXT), replacing("id", "version", "body"))
 PURCHASE_COLUMNS = ("reference", "currency", "paid", "refunded", "reserved", "body")

@@ -64,6 +64,10 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
             return False
         return token is None or ((one := self.token(token)) is not None and one.is_good(now))
 
+    def may_use(self, token: str, kind: TokenKind, now: datetime) -> bool:
+        """Whether they may act by this token where tokens of this kind are asked for."""
+        return self.may_act(token, now) and (one := self.token(token)) is not None and one.kind is kind
+
     def token(self, token_id: str) -> Token | None:
         return next((one for one in self.tokens if one.id == token_id), None)
 

@@ -12,14 +12,14 @@ from starlette.responses import RedirectResponse, Response
 from api import views as v
 from api.cases import cursor_after, read_cursor
 from api.pages.frame import desk_page
-from api.pages.routing import PageCall, page_router, shows
+from api.pages.routing import PageCall, Pages
 from storage import cases, people
 from storage.cases import Filter, Sort
 from workflow.policy import Category
 from workflow.roles import EVERYONE, READERS
 from workflow.states import CaseState
 
-router = page_router()
+pages = Pages()
 
 PAGE_ROWS = 50
 COUNTED = 999
@@ -34,14 +34,12 @@ TABS: dict[str, tuple[str, Filter]] = {
 }
 
 
-@router.get("/")
-@shows(EVERYONE)
-async def first_page(call: PageCall) -> Response:
+@pages.get("/", EVERYONE)
+async def first_page(_: PageCall) -> Response:
     return RedirectResponse("/queue", HTTPStatus.SEE_OTHER)
 
 
-@router.get("/queue")
-@shows(READERS)
+@pages.get("/queue", READERS)
 async def queue(call: PageCall) -> Response:
     """A tab, narrowed down by what stands in the address; filters that make no sense are none."""
     now, database = call.desk.clock(), call.desk.database

@@ -38,7 +38,9 @@ class Static:
         if content is None:
             return None
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(content, media_type=kind, headers={"cache-control": f"public, max-age={YEAR_SECONDS}, immutable"})
+        return Response(
+            content, media_type=kind, headers={"cache-control": f"public, max-age={YEAR_SECONDS}, immutable"}
+        )
 
 
 STATIC = Static(HERE / "static")

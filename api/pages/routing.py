@@ -6,28 +6,50 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from fastapi import APIRouter
+import msgspec
+import structlog
 from starlette.datastructures import FormData
 from starlette.formparsers import FormParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
-from api.desk import Caller, Desk
+from api.desk import Caller, Desk, versions_in
 from api.errors import HttpProblem, problem_of
 from api.pages.rendering import page
-from api.routing import Call, DeskRoute, Handler, read_stream
+from api.routing import Call, Handler, PageRoute, read_stream
 from storage import people
 from storage.submissions import Unauthorized
-from workflow.errors import CaseworkError, Forbidden, Refusal
+from workflow.desk import RecordRefusal
+from workflow.errors import CaseworkError, Forbidden, NotFound, Refusal
 from workflow.people import Person
-from workflow.roles import EVERYONE, Role, TokenKind, in_order
+from workflow.roles import Role, TokenKind, in_order
+
+log = structlog.get_logger()
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 FORM = "application/x-www-form-urlencoded"
 
 
+class Visit:
+    """One request for a page by somebody who need not be known. `form` is what was sent, empty for GET."""
+
+    __slots__ = ("desk", "form", "request")
+
+    def __init__(self, request: Request, desk: Desk) -> None:
+        self.request = request
+        self.desk = desk
+        self.form = FormData()
+
+    def field(self, name: str) -> str:
+        return field_of(self.form, name)
+
+
 class PageCall(Call):
-    """One request for a page. `form` is what was sent, empty for GET; `person` who asks."""
+    """One request for a page by `person`, who is signed in. `form` is what was sent, empty for GET.
+
+    A form says in `version` which version of its case was seen, and has a `key` of its own: sent twice, it is carried
+    out once.
+    """
 
     __slots__ = ("form", "person")
 
@@ -43,6 +65,27 @@ class PageCall(Call):
     @property
     def csrf(self) -> str:
         return csrf_token(self.desk, self.caller.token or "")
+
+    def field(self, name: str) -> str:
+        return field_of(self.form, name)
+
+    def take_form(self, form: FormData) -> None:
+        """Raises HttpProblem for a form that none of our pages of this session sent."""
+        self.form = form
+        if from_elsewhere(self.request) or not hmac.compare_digest(self.field("csrf").encode(), self.csrf.encode()):
+            raise HttpProblem(403, "forbidden", "This form is too old, or this desk did not send it. Reload its page.")
+        if version := self.field("version"):
+            self.expected = versions_in(f'"{version}"')
+        if key := self.field("key"):
+            self.key_scope = f"{self.caller.actor.key}\nPOST\n{self.request.scope['path']}\n{key}"
+            sent = [(name, value) for name, value in form.multi_items() if isinstance(value, str) and name != "csrf"]
+            self.take_key(msgspec.json.encode(sent))
+
+
+def field_of(form: FormData, name: str) -> str:
+    """What stands in a field, with plain line ends and without space around it; empty where there is none."""
+    value = form.get(name)
+    return value.replace("\r\n", "\n").strip() if isinstance(value, str) else ""
 
 
 def csrf_token(desk: Desk, session: str) -> str:
@@ -82,12 +125,9 @@ async def session_of(desk: Desk, request: Request) -> tuple[Caller, Person]:
     """By cookie; the ledger looks again at whatever is handed to it. Raises Unauthorized."""
     secret = request.cookies.get(cookie_name(request), "")
     found = await people.by_token(desk.database, people.secret_hash(secret)) if secret else None
-    if found is None:
+    if found is None or not found[0].may_use(found[1], TokenKind.SESSION, desk.clock()):
         raise Unauthorized
     person, token_id = found
-    token = person.token(token_id)
-    if token is None or token.kind is not TokenKind.SESSION or not person.may_act(token_id, desk.clock()):
-        raise Unauthorized
     return Caller(actor=person.as_actor(), token=token_id), person
 
 
@@ -117,56 +157,84 @@ async def read_form(request: Request, limit: int) -> FormData:
 # Routes.
 
 Endpoint = Callable[..., Awaitable[Response]]
-ROLES = "page_roles"
 
 
-def shows(roles: frozenset[Role] = EVERYONE) -> Callable[[Endpoint], Endpoint]:
-    """A page for people with one of these roles."""
+class Pages:
+    """The pages of a module: `get` and `post` say who may see them; without roles, whoever comes."""
 
-    def remember(endpoint: Endpoint) -> Endpoint:
-        setattr(endpoint, ROLES, roles)
-        return endpoint
+    def __init__(self) -> None:
+        self.routes: list[PageRoute] = []
 
-    return remember
+    def get(self, path: str, roles: frozenset[Role] | None = None) -> Callable[[Endpoint], Endpoint]:
+        return self.add("GET", path, roles)
+
+    def post(self, path: str, roles: frozenset[Role] | None = None) -> Callable[[Endpoint], Endpoint]:
+        return self.add("POST", path, roles)
+
+    def add(self, method: str, path: str, roles: frozenset[Role] | None) -> Callable[[Endpoint], Endpoint]:
+        def declare(endpoint: Endpoint) -> Endpoint:
+            self.routes.append(PageRoute(path, with_failures_shown(endpoint, roles), method))
+            return endpoint
+
+        return declare
 
 
-class PageRoute(DeskRoute):
+def with_failures_shown(endpoint: Endpoint, roles: frozenset[Role] | None) -> Handler:
     """Signed out: to the sign-in page, and back afterwards. What goes wrong is a page as well."""
 
-    def get_route_handler(self) -> Handler:
-        endpoint: Any = self.endpoint
-        roles: frozenset[Role] | None = getattr(endpoint, ROLES, None)
+    async def handle(request: Request) -> Response:
+        desk: Desk = request.app.state.desk
+        try:
+            call = await (visited(request, desk) if roles is None else signed_in(request, desk, roles))
+            return await endpoint(call, **request.path_params)
+        except Unauthorized:
+            return sign_in_first(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except (CaseworkError, HttpProblem) as failure:
+            return show_failure(failure, request)
+        except Exception as bug:
+            log.exception("page_failed", request_id=request.scope["request_id"], path=request.scope["route"].path)
+            return show_failure(bug, request)
 
-        async def handle(request: Request) -> Response:
-            desk: Desk = request.app.state.desk
-            try:
-                if roles is None:
-                    return await endpoint(desk, request, **request.path_params)
-                caller, person = await session_of(desk, request)
-                request.scope["actor"] = caller.actor.key
-                call = PageCall(request, desk, caller, person)
-                if request.method == "POST":
-                    call.form = await read_form(request, desk.settings.max_body_bytes)
-                    require_own(call)
-                if not caller.actor.may(roles):
-                    who = in_order(roles)
-                    raise Forbidden(Refusal(code="role", text=f"this is for: {', '.join(who)}", who=who))
-                return await endpoint(call, **request.path_params)
-            except Unauthorized:
-                return sign_in_first(request)
-            except ClientDisconnect:
-                return Response(status_code=400)
-            except (CaseworkError, HttpProblem) as failure:
-                return show_failure(failure, request)
-
-        return handle
+    return handle
 
 
-def require_own(call: PageCall) -> None:
-    """Raises HttpProblem for a form that none of our pages of this session sent."""
-    given = str(call.form.get("csrf", ""))
-    if from_elsewhere(call.request) or not hmac.compare_digest(given.encode(), call.csrf.encode()):
-        raise HttpProblem(403, "forbidden", "This form is too old, or was not sent by this desk. Go back and reload it.")
+async def visited(request: Request, desk: Desk) -> Visit:
+    """Raises HttpProblem and NotFound."""
+    require_sense(request)
+    visit = Visit(request, desk)
+    if request.method == "POST":
+        visit.form = await read_form(request, desk.settings.max_body_bytes)
+        if from_elsewhere(request):
+            raise HttpProblem(403, "forbidden", "This form was not sent by this desk.")
+    return visit
+
+
+def require_sense(request: Request) -> None:
+    """Raises NotFound for what no database can look up."""
+    if any("\x00" in value for value in request.path_params.values()):
+        raise NotFound("page")
+
+
+async def signed_in(request: Request, desk: Desk, roles: frozenset[Role]) -> PageCall:
+    """Raises Unauthorized, HttpProblem, and Forbidden; a change that was tried without the role is recorded."""
+    require_sense(request)
+    caller, person = await session_of(desk, request)
+    request.scope["actor"] = caller.actor.key
+    call = PageCall(request, desk, caller, person)
+    if request.method == "POST":
+        call.take_form(await read_form(request, desk.settings.max_body_bytes))
+    if not caller.actor.may(roles):
+        who = in_order(roles)
+        refused = Forbidden(Refusal(code="role", text=f"this is for: {', '.join(who)}", who=who))
+        if request.method == "POST":
+            attempted = f"POST {request.scope['route'].path}"
+            await desk.record_refusal(
+                call, RecordRefusal(code=refused.code, attempted=attempted, refusals=tuple(refused.codes))
+            )
+        raise refused
+    return call
 
 
 def sign_in_first(request: Request) -> Response:
@@ -178,7 +246,3 @@ def sign_in_first(request: Request) -> Response:
 def show_failure(failure: Exception, request: Request) -> Response:
     problem, headers = problem_of(failure, request.scope["request_id"])
     return page("failure.html", problem["status"], headers, problem=problem)
-
-
-def page_router() -> APIRouter:
-    return APIRouter(route_class=PageRoute, include_in_schema=False)
