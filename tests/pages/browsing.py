@@ -21,6 +21,8 @@ from tests.api.driving import Service
 from workflow.people import SignIn
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+# It runs as root on a machine without a network, and looks for nobody.
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
 PATIENCE_MS = 15_000  # of a machine that is busy with other tests
@@ -33,7 +35,7 @@ async def start_browser(playwright: Playwright) -> Browser:
         if os.environ.get("CI") == "true":
             pytest.fail("there is no Chromium")
         pytest.skip("there is no Chromium on the PATH")
-    return await playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+    return await playwright.chromium.launch(executable_path=program, args=FLAGS)
 
 
 def session_of(name: str) -> str:
