@@ -2,14 +2,14 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo-data test check bench soak pins clean
+.PHONY: help run demo-data test check bench screenshots soak pins clean
 
 bin := .venv/bin
 PORT ?= 8000
 ARGS ?=
 
 help: ## Explain these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: demo-data ## Serve a demonstration desk on 127.0.0.1:8000, or elsewhere: make run PORT=8001
 	@$(desk) serve --host 127.0.0.1 --port $(PORT)
@@ -31,6 +31,9 @@ check: .venv/dev.stamp ## Check format, lint, types, imports, file sizes and pin
 
 bench: .venv/dev.stamp ## Print the benchmarks
 	@$(bin)/python -m bench $(ARGS)
+
+screenshots: .venv/dev.stamp ## Take the pictures in docs/pages anew, from a running demonstration desk
+	@$(bin)/python -m tests.pages.screenshots $(ARGS)
 
 soak: .venv/dev.stamp ## Race the service, kill it under load two hundred times on each database, and alter many bundles and logs
 	@TEST_KILLS=200 TEST_MUTATIONS=200000 $(bin)/python -m pytest --timeout 7200 --capture no \
