@@ -14,7 +14,7 @@ help: ## Explain these targets
 run: demo-data ## Serve a demonstration desk on 127.0.0.1:8000, or elsewhere: make run PORT=8001
 	@$(desk) serve --host 127.0.0.1 --port $(PORT)
 
-demo-data: .venv/run.stamp .casework/secret_key ## Fill the demonstration desk if it is empty, and print a token per role
+demo-data: .venv/run.stamp .casework/secret_key ## Fill the demonstration desk if it is empty, and print a way in per role
 	@$(desk) demo --url http://127.0.0.1:$(PORT)
 
 test: .venv/dev.stamp ## Run every test, or some: make test ARGS='-k refund'

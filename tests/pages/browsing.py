@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, ConsoleMessage, Page, Playwright, Request
+from playwright.async_api import Browser, ConsoleMessage, Page, Playwright, Request, ViewportSize
 from uvicorn import Config, Server
 
 from storage import people
@@ -23,8 +23,8 @@ from workflow.people import SignIn
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # It runs as root on a machine without a network, and looks for nobody.
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-PHONE = {"width": 390, "height": 844}
-DESKTOP = {"width": 1280, "height": 900}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 PATIENCE_MS = 15_000  # of a machine that is busy with other tests
 
 
