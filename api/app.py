@@ -39,7 +39,7 @@ from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
 from api.middleware import Requests
 from api.pages import PAGES
 from api.pages.routing import Pages
-from api.routing import DirectRoutes
+from api.routing import DeskRoute, DirectRoutes
 from api.settings import Settings
 from storage.database import open_database
 
