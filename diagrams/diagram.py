@@ -20,6 +20,7 @@ class Standing(StrEnum):
     VISITED = "visited"
     CURRENT = "current"
     POSSIBLE = "possible"
+    LATER = "later"  # visited after the moment that is shown
     UNREACHED = "unreached"
 
 
@@ -27,6 +28,7 @@ class Standing(StrEnum):
 REMARKS = {
     Standing.CURRENT: "now",
     Standing.POSSIBLE: "possible next",
+    Standing.LATER: "later",
     Standing.UNREACHED: "never reached",
 }
 
@@ -67,6 +69,10 @@ class Edge:
     def is_possible(self) -> bool:
         """Not taken yet, but open to be taken: drawn dashed."""
         return self.target.standing is Standing.POSSIBLE
+
+    @property
+    def is_later(self) -> bool:
+        return self.target.standing is Standing.LATER
 
     @property
     def text(self) -> str:

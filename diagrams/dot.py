@@ -6,6 +6,7 @@ from diagrams.glyphs import LIGHT_HUES
 STYLES = {
     Standing.CURRENT: {"penwidth": "3"},
     Standing.POSSIBLE: {"style": "rounded,dashed"},
+    Standing.LATER: {"color": "#8c959f", "fontcolor": "#59636e"},
     Standing.UNREACHED: {"color": "#8c959f", "fontcolor": "#59636e"},
 }
 

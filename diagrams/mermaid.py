@@ -13,6 +13,7 @@ SPECIAL = re.compile(r"[^\w .,:/()+-]", re.ASCII)
 STYLES = {
     Standing.CURRENT: "stroke-width:4px,font-weight:bold",
     Standing.POSSIBLE: "stroke-dasharray:4 4",
+    Standing.LATER: "stroke:#8c959f,color:#59636e",
     Standing.UNREACHED: "stroke:#8c959f,color:#59636e",
 }
 

@@ -12,17 +12,21 @@ from workflow.permissions import Permission
 from workflow.states import CaseState, Trigger
 
 
-def path_diagram(history: Sequence[Recorded], permissions: Sequence[Permission] = ()) -> Diagram:
+def path_diagram(
+    history: Sequence[Recorded], permissions: Sequence[Permission] = (), *, seen: int | None = None
+) -> Diagram:
     """The path of the case with these events, oldest first; the first few of them give its path until then.
 
+    Where only the first `seen` of them have been seen, the rest of the path is there as what came later.
     Only events that changed the state show, and only permissions that allow something. Times are UTC.
     """
     arrivals = [one for one in history if one.event.state_before is None or one.event.trigger is not None]
+    here = sum(seen is None or one.event.seq <= seen for one in arrivals) - 1
     visits = [
         Node(
             id=f"visit_{number}",
             state=CaseState(str(arrival.event.state_after)),
-            standing=Standing.CURRENT if arrival is arrivals[-1] else Standing.VISITED,
+            standing=standing_of(number, here),
             at=f"{arrival.at.astimezone(UTC):%Y-%m-%d %H:%M}",
         )
         for number, arrival in enumerate(arrivals)
@@ -33,11 +37,11 @@ def path_diagram(history: Sequence[Recorded], permissions: Sequence[Permission] 
     ]
     ways = [
         Edge(
-            source=here,
+            source=end,
             target=Node(id=f"possible_{one.trigger}", state=one.target, standing=Standing.POSSIBLE),
             label=words(one.trigger),
         )
-        for here in visits[-1:]
+        for end in visits[-1:]
         for one in permissions
         if one.allowed
     ]
@@ -48,6 +52,12 @@ def path_diagram(history: Sequence[Recorded], permissions: Sequence[Permission] 
         if all(node.state is not state for node in shown)
     ]
     return Diagram(form=Form.TIMELINE, title=title(history), nodes=(*shown, *unreached), edges=(*steps, *ways))
+
+
+def standing_of(number: int, here: int) -> Standing:
+    if number == here:
+        return Standing.CURRENT
+    return Standing.VISITED if number < here else Standing.LATER
 
 
 def step_label(arrival: Recorded) -> str:

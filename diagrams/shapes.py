@@ -62,8 +62,9 @@ def node_group(node: Node, *shapes: str) -> str:
 
 
 def edge_group(edge: Edge, *shapes: str) -> str:
+    kind = "cw-edge cw-later" if edge.is_later else "cw-edge"
     return (
-        f'<g class="cw-edge" data-source="{xml(edge.source.id)}" data-target="{xml(edge.target.id)}" '
+        f'<g class="{kind}" data-source="{xml(edge.source.id)}" data-target="{xml(edge.target.id)}" '
         f'data-label="{xml(edge.text)}"><title>{xml(edge.sentence)}</title>{"".join(shapes)}</g>'
     )
 

@@ -16,7 +16,7 @@ SHAPE = f"""
 .cw-name{{font-weight:500}}
 .cw-current .cw-name,.cw-number,.cw-heading{{font-weight:600}}
 .cw-line,.cw-stroke,.cw-tick,.cw-touch{{fill:none;stroke-width:1.5;stroke-linecap:round;stroke-linejoin:round}}
-.cw-stroke,.cw-box,.cw-current .cw-spot,.cw-possible .cw-spot{{stroke:currentColor;stroke-width:1.5}}
+.cw-stroke,.cw-box,.cw-current .cw-spot,.cw-possible .cw-spot,.cw-later .cw-spot{{stroke:currentColor;stroke-width:1.5}}
 .cw-solid,.cw-band,.cw-box{{fill:currentColor}}
 .cw-box{{fill-opacity:.07}}
 .cw-band{{fill-opacity:.1}}
@@ -24,12 +24,16 @@ SHAPE = f"""
 .cw-touch{{stroke-width:12;pointer-events:stroke}}
 .cw-number{{paint-order:stroke;stroke-width:5;stroke-linejoin:round}}
 .cw-dashed .cw-line{{stroke-dasharray:4 3;stroke-linecap:butt}}
-.cw-possible .cw-spot{{stroke-dasharray:3 2.76}}
+.cw-possible .cw-spot,.cw-later .cw-spot{{stroke-dasharray:3 2.76}}
+.cw-later .cw-line{{stroke-dasharray:2 4}}
 """
 
 
-def as_svg(diagram: Diagram) -> str:
-    """Classes begin with `cw-` and there are no ids, so that several pictures can stand in one page."""
+def as_svg(diagram: Diagram, *, styled: bool = True) -> str:
+    """Classes begin with `cw-` and there are no ids, so that several pictures can stand in one page.
+
+    A page that may hold no style of its own has it from a file, which is `STYLE`.
+    """
     drawing = DRAW[diagram.form](diagram)
     size = f'width="{drawing.width}" height="{drawing.height}"'
     view = f'viewBox="0 0 {drawing.width} {drawing.height}"'
@@ -38,7 +42,7 @@ def as_svg(diagram: Diagram) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} class="cw" role="img" aria-label="{title}">',
         f"<title>{title}</title>",
         f"<desc>{xml(' '.join(diagram.sentences()))}</desc>",
-        f"<style>{STYLE}</style>",
+        *((f"<style>{STYLE}</style>",) if styled else ()),
         f'<rect class="cw-paper" {size} rx="8"/>',
         *drawing.shapes,
         "</svg>",
@@ -53,9 +57,10 @@ def scheme(hues: dict[CaseState, str], *, paper: str, ink: str, quiet: str) -> s
         f".cw-tick,.cw-number{{stroke:{paper}}}",
         f".cw-name,.cw-number{{fill:{ink}}}",
         f".cw-label,.cw-remark,.cw-head,.cw-possible .cw-name,.cw-unreached .cw-name{{fill:{quiet}}}",
+        f".cw-later .cw-name,.cw-later .cw-number{{fill:{quiet}}}",
         f".cw-line,.cw-lane{{stroke:{quiet}}}",
         *(f".cw-{state}{{color:{hue}}}" for state, hue in hues.items()),
-        f".cw-unreached{{color:{quiet}}}",
+        f".cw-unreached,.cw-node.cw-later{{color:{quiet}}}",
     )
     return "\n".join(rules)
 

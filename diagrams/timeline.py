@@ -63,7 +63,7 @@ def placed(diagram: Diagram) -> tuple[Places, dict[Standing, int]]:
     places: Places = {}
     headings: dict[Standing, int] = {}
     y = MARGIN + REACH
-    for node in diagram.of(Standing.VISITED, Standing.CURRENT):
+    for node in diagram.of(Standing.VISITED, Standing.CURRENT, Standing.LATER):
         places[node.id] = (LANES[node.state], y)
         y += ROW
     y -= ROW - LOW_ROW

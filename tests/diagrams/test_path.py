@@ -130,6 +130,20 @@ def test_the_first_events_of_a_history_give_the_path_until_then() -> None:
     assert [node.state for node in path_diagram(history[:offered]).of(Standing.CURRENT)] == [OFFERED]
 
 
+def test_what_came_after_the_moment_that_is_shown_stands_there_as_later() -> None:
+    history = a_case_that_went(*REOPENED).histories["A"]
+    offered = next(one.event.seq for one in history if one.event.state_after == OFFERED)
+
+    diagram = path_diagram(history, seen=offered)
+
+    assert [node.state for node in diagram.of(Standing.CURRENT)] == [OFFERED]
+    assert [node.state for node in diagram.of(Standing.LATER)] == list(REOPENED[1:])
+    assert diagram.of(Standing.VISITED) == path_diagram(history[:offered]).of(Standing.VISITED)
+    picture = Picture(as_svg(diagram))
+    assert len(picture.by_class("cw-later")) == 2 * (len(REOPENED) - 1)
+    assert "    class visit_3 later\n" in as_mermaid(diagram)
+
+
 def test_what_moves_nothing_does_not_show() -> None:
     desk = a_case_that_went(OFFERED)
     before = path_diagram(desk.histories["A"])
