@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 from fastapi import APIRouter
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import Headers, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response
@@ -113,21 +113,29 @@ async def read_upload(call: Call) -> Upload:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise HttpProblem(415, "unsupported_media_type", f"send the file as {FORM}", {"accept": FORM})
     limit = call.desk.settings.max_attachment_bytes
-    raw = await read_stream(request, limit + FORM_OVERHEAD_BYTES)
-    name, content_type, content = await file_of(request, raw, limit)
-    if len(content) > limit:
-        raise HttpProblem(413, "too_large", f"at most {limit} bytes")
-    name = safe_file_name(name) or "attachment"
-    _, dot, extension = name.rpartition(".")
-    if (dot and extension.lower() not in TYPES) or EXECUTABLE.match(content):
-        raise bad_field("file", "is of a type that is not kept as evidence")
+    _, file = await read_parts(request, limit)
+    upload = as_evidence(file, limit)
     # Not of the form: that has another boundary each time.
-    call.take_key(msgspec.json.encode((name, content_type)) + content)
-    return Upload(name=name, content_type=content_type, content=content)
+    call.take_key(msgspec.json.encode((upload.name, upload.content_type)) + upload.content)
+    return upload
 
 
-async def file_of(request: Request, raw: bytes, limit: int) -> tuple[str, str, bytes]:
-    """Its name, its type and the file. Raises BadInput."""
+def as_evidence(file: Upload | None, limit: int) -> Upload:
+    """The file, under a name that is safe to keep. Raises HttpProblem or BadInput."""
+    if file is None:
+        raise bad_field("file", "is missing")
+    if len(file.content) > limit:
+        raise HttpProblem(413, "too_large", f"at most {limit} bytes")
+    name = safe_file_name(file.name) or "attachment"
+    _, dot, extension = name.rpartition(".")
+    if (dot and extension.lower() not in TYPES) or EXECUTABLE.match(file.content):
+        raise bad_field("file", "is of a type that is not kept as evidence")
+    return msgspec.structs.replace(file, name=name)
+
+
+async def read_parts(request: Request, limit: int, *, fields: int = 0) -> tuple[FormData, Upload | None]:
+    """A form of so many fields and one file of so many bytes: its texts, and `file`. Raises HttpProblem or BadInput."""
+    raw = await read_stream(request, limit + FORM_OVERHEAD_BYTES)
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield raw
@@ -137,15 +145,21 @@ async def file_of(request: Request, raw: bytes, limit: int) -> tuple[str, str, b
         raise bad_field("file", "the form is damaged")  # the parser would leave half a file open
     headers = Headers({"content-type": f'{FORM}; boundary="{boundary.decode("latin-1")}"'})
     try:
-        form = await MultiPartParser(headers, whole(), max_files=1, max_fields=0, max_part_size=limit).parse()
+        form = await MultiPartParser(headers, whole(), max_files=1, max_fields=fields, max_part_size=limit).parse()
     except (MultiPartException, ValueError, KeyError) as broken:
         raise bad_field("file", "the form holds something else than one file, or is damaged") from broken
     try:
-        upload = form.get("file")
-        if not isinstance(upload, UploadFile):
-            raise bad_field("file", "is missing")
-        kind = upload.content_type or ""
-        content = await upload.read()
-        return upload.filename or "", kind if i.KIND.fullmatch(kind) else "application/octet-stream", content
+        texts = FormData([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
+        file = form.get("file")
+        return texts, await upload_of(file) if isinstance(file, UploadFile) else None
     finally:
         await form.close()
+
+
+async def upload_of(file: UploadFile) -> Upload:
+    kind = file.content_type or ""
+    return Upload(
+        name=file.filename or "",
+        content_type=kind if i.KIND.fullmatch(kind) else "application/octet-stream",
+        content=await file.read(),
+    )

@@ -175,6 +175,47 @@ async def attachment(database: Database, case_id: str, attachment_id: str) -> by
     return row[0] if row else None
 
 
+class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
+    """Another case, as much as a link to it says. `title` is None where it was erased."""
+
+    id: str
+    number: int
+    state: CaseState
+    title: str | None
+    purchase: str | None
+
+
+MOST_NEIGHBOURS = 50
+
+
+async def neighbours(database: Database, case: Case) -> list[Neighbour]:
+    """The cases that this one names, and those about the same purchase; oldest first."""
+    named = {one.case for one in case.links} | ({case.follows, case.unverified_of} - {None})
+    found: list[ColumnElement[bool]] = [CASES.id.in_(sorted(map(str, named)))] if named else []
+    if case.purchase is not None:
+        found.append(CASES.purchase == case.purchase.reference)
+    if not found:
+        return []
+    query = select(CASES.body, CASES.purchase).where(or_(*found), CASES.id != case.id).order_by(CASES.number)
+    rows = await database.rows(query.limit(MOST_NEIGHBOURS))
+    cases = [case_decoder.decode(body) for body, _ in rows]
+    titles = await titles_of(database, cases) if cases else {}
+    return [
+        Neighbour(
+            id=one.id, number=one.number, state=one.state, title=titles.get(f"{one.chain}/{one.title}"), purchase=row[1]
+        )
+        for one, row in zip(cases, rows, strict=True)
+    ]
+
+
+async def titles_of(database: Database, cases: Iterable[Case]) -> dict[str, str]:
+    """By chain and pointer."""
+    query = select(PERSONAL.chain, PERSONAL.seq, PERSONAL.field, PERSONAL.value).where(
+        PERSONAL.chain.in_([one.chain for one in cases]), PERSONAL.seq == 1, PERSONAL.field.in_(("title", "subject"))
+    )
+    return {f"{chain}/{seq}/{field}": value for chain, seq, field, value in await database.rows(query)}
+
+
 # Lists.
 
 

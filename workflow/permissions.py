@@ -8,12 +8,14 @@ import msgspec
 from workflow.cases import Case
 from workflow.commands import (
     CloseData,
+    Command,
     IssueCompensationData,
     RefundData,
     ResumeData,
     TriggerData,
 )
-from workflow.errors import Refusal
+from workflow.deciding import decide
+from workflow.errors import BadInput, Refusal, Refused
 from workflow.guards import Context, GuardContext, ask, with_data, words
 from workflow.lifecycle import BY_SOURCE, TARGETS, TRANSITIONS, Transition, no_edge
 from workflow.roles import Actor, Role, in_order
@@ -124,3 +126,14 @@ def refused_role(row: Transition, data: TriggerData | None, actor: Actor) -> tup
 def role_refusal(trigger: Trigger, roles: frozenset[Role]) -> Refusal:
     who = in_order(roles)
     return Refusal(code="role", text=f"{words(trigger)} is for: {', '.join(who)}", who=who)
+
+
+def why_not(case: Case, command: Command, actor: Actor, now: datetime, context: Context) -> tuple[Refusal, ...]:
+    """The reasons for which this very command would be refused now: asked by deciding it, and doing nothing."""
+    try:
+        decide(case, context, command, actor, now)
+    except Refused as refused:
+        return refused.refusals
+    except BadInput:  # what is asked with need make no sense otherwise
+        pass
+    return ()

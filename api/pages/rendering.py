@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 
 from api.pages import showing
+from diagrams.svg import STYLE
 
 HERE = Path(__file__).parent
 YEAR_SECONDS = 365 * 24 * 3600
@@ -24,8 +25,10 @@ HEADERS = {"content-security-policy": POLICY, "cache-control": "no-store", "vary
 class Static:
     """Files under names that change with their content, so that browsers may keep them for good."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **made: str) -> None:
+        """`made` are style sheets that are no files: by their names, without `.css`."""
         self.content = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".md"}
+        self.content |= {f"{name}.css": content.encode() for name, content in made.items()}
         self.digest = hashlib.sha256(b"".join(self.content.values())).hexdigest()[:16]
 
     def url(self, name: str) -> str:
@@ -43,7 +46,7 @@ class Static:
         )
 
 
-STATIC = Static(HERE / "static")
+STATIC = Static(HERE / "static", diagrams=STYLE)
 
 
 def environment() -> Environment:

@@ -13,6 +13,8 @@ from starlette.formparsers import FormParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
+from api.attachments import FORM as PARTS
+from api.attachments import Upload, read_parts
 from api.desk import Caller, Desk, versions_in
 from api.errors import HttpProblem, problem_of
 from api.pages.rendering import page
@@ -28,6 +30,7 @@ log = structlog.get_logger()
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 FORM = "application/x-www-form-urlencoded"
+MOST_FIELDS = 20  # beside a file
 
 
 class Visit:
@@ -45,18 +48,19 @@ class Visit:
 
 
 class PageCall(Call):
-    """One request for a page by `person`, who is signed in. `form` is what was sent, empty for GET.
+    """One request for a page by `person`, who is signed in. `form` is what was sent, empty for GET; `upload` its file.
 
     A form says in `version` which version of its case was seen, and has a `key` of its own: sent twice, it is carried
     out once.
     """
 
-    __slots__ = ("form", "person")
+    __slots__ = ("form", "person", "upload")
 
     def __init__(self, request: Request, desk: Desk, caller: Caller, person: Person) -> None:
         super().__init__(request, desk, caller)
         self.person = person
         self.form = FormData()
+        self.upload: Upload | None = None
 
     @property
     def via(self) -> str:
@@ -69,9 +73,9 @@ class PageCall(Call):
     def field(self, name: str) -> str:
         return field_of(self.form, name)
 
-    def take_form(self, form: FormData) -> None:
+    def take_form(self, form: FormData, upload: Upload | None = None) -> None:
         """Raises HttpProblem for a form that none of our pages of this session sent."""
-        self.form = form
+        self.form, self.upload = form, upload
         if from_elsewhere(self.request) or not hmac.compare_digest(self.field("csrf").encode(), self.csrf.encode()):
             raise HttpProblem(403, "forbidden", "This form is too old, or this desk did not send it. Reload its page.")
         if version := self.field("version"):
@@ -79,7 +83,7 @@ class PageCall(Call):
         if key := self.field("key"):
             self.key_scope = f"{self.caller.actor.key}\nPOST\n{self.request.scope['path']}\n{key}"
             sent = [(name, value) for name, value in form.multi_items() if isinstance(value, str) and name != "csrf"]
-            self.take_key(msgspec.json.encode(sent))
+            self.take_key(msgspec.json.encode((sent, upload)))
 
 
 def field_of(form: FormData, name: str) -> str:
@@ -140,10 +144,20 @@ def from_elsewhere(request: Request) -> bool:
     return origin is None or urlsplit(origin).netloc != request.url.netloc
 
 
+def kind_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_form_or_parts(request: Request, desk: Desk) -> tuple[FormData, Upload | None]:
+    """Raises HttpProblem or BadInput."""
+    if kind_of(request) == PARTS:
+        return await read_parts(request, desk.settings.max_attachment_bytes, fields=MOST_FIELDS)
+    return await read_form(request, desk.settings.max_body_bytes), None
+
+
 async def read_form(request: Request, limit: int) -> FormData:
     """Raises HttpProblem."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != FORM:
+    if kind_of(request) != FORM:
         raise HttpProblem(415, "unsupported_media_type", "send a form", {"accept": FORM})
     octets = await read_stream(request, limit)
 
@@ -224,7 +238,7 @@ async def signed_in(request: Request, desk: Desk, roles: frozenset[Role]) -> Pag
     request.scope["actor"] = caller.actor.key
     call = PageCall(request, desk, caller, person)
     if request.method == "POST":
-        call.take_form(await read_form(request, desk.settings.max_body_bytes))
+        call.take_form(*await read_form_or_parts(request, desk))
     if not caller.actor.may(roles):
         who = in_order(roles)
         refused = Forbidden(Refusal(code="role", text=f"this is for: {', '.join(who)}", who=who))
@@ -238,8 +252,12 @@ async def signed_in(request: Request, desk: Desk, roles: frozenset[Role]) -> Pag
 
 
 def sign_in_first(request: Request) -> Response:
+    """And back afterwards: to the page that was asked for, or to the one whose form was sent, where a draft is kept."""
     target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    wanted = f"?next={quote(target, safe='')}" if request.method == "GET" and target != "/" else ""
+    if request.method == "POST":
+        sent_from = urlsplit(request.headers.get("referer", ""))
+        target = sent_from.path if sent_from.netloc == request.url.netloc else ""
+    wanted = f"?next={quote(target, safe='')}" if target not in {"", "/"} else ""
     return RedirectResponse(f"/sign-in{wanted}", HTTPStatus.SEE_OTHER)
 
 
