@@ -2,6 +2,7 @@
 
 import asyncio
 from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
 
@@ -62,6 +63,14 @@ async def act(call: PageCall, name: str, action: str) -> Response:
         left = Returned(action=chosen, part=call.field("part"), form=call.form, failure=failure)
         return await show(call, await standing(call, name), left)
     return RedirectResponse(f"/cases/{found.number}?done={result_of(receipt)}", HTTPStatus.SEE_OTHER)
+
+
+@pages.get("/cases/{name}/{action}", READERS)
+async def back(_: PageCall, name: str, action: str) -> Response:
+    """The address at which a form came back, asked for anew."""
+    if action not in ACTIONS:
+        raise NotFound("page")
+    return RedirectResponse(f"/cases/{quote(name)}#{action}", HTTPStatus.SEE_OTHER)
 
 
 @pages.get("/cases/{name}/attachments/{attachment_id}", READERS)

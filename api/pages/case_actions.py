@@ -55,6 +55,7 @@ class Action(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     has_draft: bool = False
     trial: Trial | None = None
+    needs: frozenset[str] = frozenset()  # what the model leaves open, because another action with it has no use for it
 
     @property
     def roles(self) -> frozenset[Role]:
@@ -279,6 +280,7 @@ MONEY = (
         command=c.Propose,
         make=propose,
         fixed={"remedy": RemedyKind.COMPENSATION.value, "grounds": None},
+        needs=frozenset({"kind"}),
         key="p c",
         trial=lambda _, __, some: c.Propose(
             remedy=RemedyKind.COMPENSATION, amount=some, reason="-", kind=CompensationKind.DISCOUNT

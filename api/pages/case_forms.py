@@ -258,7 +258,7 @@ class CaseForms:
                 continue
             label, hint = LABELS.get(f"{action.name}/{field.name}") or LABELS.get(field.name, (field.label, ""))
             yield Shown(
-                field=field,
+                field=replace(field, required=True) if field.name in action.needs else field,
                 id=f"{form_id(action, part)}.{field.name}",
                 label=label,
                 hint=self.hint(field, hint),
@@ -407,7 +407,7 @@ class CaseForms:
         is_open = target in PARTS_OF_THE_PAGE or (target in ACTIONS and self.actor.may(ACTIONS[target].roles))
         return Why(
             code=refusal.code,
-            text="it is not for your role" if refusal.code == "role" else refusal.text,
+            text="Not for your role" if refusal.code == "role" else f"{refusal.text[:1].upper()}{refusal.text[1:]}",
             clause=refusal.clause,
             who=self.able(refusal),
             satisfied=satisfied if is_open else "",

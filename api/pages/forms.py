@@ -4,6 +4,7 @@ Fields are named by their path, as errors name them: `data.answer_by`, `affected
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, tzinfo
 from functools import cache
 from typing import Any, TypeVar
@@ -17,7 +18,6 @@ from api.routing import field_errors
 from workflow.errors import BadInput
 
 MOST_ON_ONE_LINE = 500  # characters; whatever may be longer gets several lines
-LOCAL = "%Y-%m-%dT%H:%M"  # how a browser says a day and a time of no zone
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -180,16 +180,14 @@ def in_zone(given: str, zone: tzinfo) -> str:
     """With the offset of the zone then; what is no time is handed on, for the model to refuse."""
     try:
         moment = datetime.fromisoformat(given)
-        return moment.isoformat(timespec="seconds") if moment.tzinfo else with_offset(moment, zone)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone)).isoformat(timespec="seconds")
     except (ValueError, OverflowError):
         return given
-
-
-def with_offset(moment: datetime, zone: tzinfo) -> str:
-    return moment.replace(tzinfo=zone).isoformat(timespec="seconds")
 
 
 def shown(moment: datetime | str, zone: tzinfo) -> str:
     """As a browser's field for a day and a time takes it."""
     moment = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    return moment.astimezone(zone).strftime(LOCAL)
+    with suppress(OverflowError):  # at either end of the calendar
+        moment = moment.astimezone(zone)
+    return moment.replace(tzinfo=None).isoformat(timespec="minutes")

@@ -47,8 +47,7 @@
     const empty = [...form.querySelectorAll("textarea")].filter((one) => !one.value && draft?.texts?.[one.name]);
     if (!empty.length) return;
     for (const field of empty) field.value = draft.texts[field.name];
-    const details = form.closest("details.opening");
-    if (details && !details.parentElement.querySelector("details.opening[open] textarea:focus")) details.open = true;
+    form.closest("details.opening")?.setAttribute("open", "");
     const line = Object.assign(document.createElement("p"), { className: "kept", textContent: `Your draft of ${new Date(draft.at).toLocaleString()}. ` });
     const discard = Object.assign(document.createElement("button"), { type: "button", textContent: "Discard it" });
     discard.addEventListener("click", () => {

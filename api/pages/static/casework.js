@@ -6,7 +6,7 @@
 // script adds others with `casework.key("j", "Next case", () => …)`. "?" lists all there are, and lets them be off.
 (() => {
   const OFF = "casework.keys-off";
-  const PATIENCE_MS = 2000;
+  const PATIENCE_MS = 4000;
   const added = new Map();
   let first = "";
   let forgetting;
@@ -63,7 +63,7 @@
     const said = Object.assign(document.createElement("p"), { id: "keys-begun", role: "status" });
     for (const [keys, one] of begun) said.append(keyCap(keys.slice(key.length + 1)), ` ${one.name}  `);
     document.body.append(said);
-    forgetting = setTimeout(forget, PATIENCE_MS * 2);
+    forgetting = setTimeout(forget, PATIENCE_MS);
   }
 
   function forget() {
@@ -127,7 +127,7 @@
 
   function openTarget() {
     const id = kept(() => decodeURIComponent(location.hash.slice(1)));
-    const target = id && document.getElementById(id);
+    const target = id ? document.getElementById(id) : null;
     if (target?.matches("details.opening")) openForm(target);
   }
 
