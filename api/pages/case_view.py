@@ -194,7 +194,7 @@ class CasePage(CaseForms):
             "files": files.get(f"m{event.seq}", []),
             "bounced": self.history.last(e.MessageBounced, message=f"m{event.seq}"),
             "waived": self.history.last(e.AnswerWaived, message=f"m{event.seq}"),
-            "is_mine": event.actor == self.actor.key,
+            "is_mine": event.actor == self.actor.key and not is_client,
         }
 
     def client_name(self, sender: str) -> str:

@@ -10,8 +10,6 @@ import pytest
 from httpx2 import Response
 from playwright.async_api import Locator, Page, expect
 
-from storage.database import SqliteDatabase
-from storage.sqlite_writer import SqliteWriter
 from tests.api.driving import Json, Service, a_fresh_purchase, a_purchase, done, euros
 from tests.pages.browsing import DESKTOP, PHONE, Site, picture, require_accessible, require_tidy, sign_in
 from workflow import commands as c
@@ -25,6 +23,9 @@ HOSTILE = (
     "\N{RIGHT-TO-LEFT OVERRIDE}txet\N{POP DIRECTIONAL FORMATTING}",
     "سلام שלום 日本語",
 )
+
+
+UNFOLD = "document.querySelectorAll('details').forEach((one) => { one.removeAttribute('name'); one.open = true })"
 
 
 # In a browser.
@@ -282,16 +283,13 @@ async def test_the_page_is_accessible_and_tidy_wherever_it_is_looked_at(site: Si
             page = await site.visit("lou", viewport=size, color_scheme=scheme)
             await opened(page, case)
             await require_tidy(page)
-            await page.evaluate(
-                "document.querySelectorAll('details').forEach((one) => { one.removeAttribute('name'); one.open = true })"
-            )
+            await page.evaluate(UNFOLD)
             await require_tidy(page)
             await require_accessible(page)
             await picture(page, f"case-{scheme}-{size['width']}")
-    tops = [await top_of(page, f"#{part}") for part in ("head", "next", "conversation", "facts", "record")]
     phone = await site.visit("lou", viewport=PHONE)
     await opened(phone, case)
-    tops = [await top_of(phone, f"#{part}") for part in ("head", "next", "conversation", "facts", "record")]
+    tops = [await top_of(phone, f"#{part}") for part in ("head", "next", "conversation", "facts", "history")]
     assert tops == sorted(tops)
 
 
@@ -655,5 +653,5 @@ def counting(service: Service) -> Any:
         asked.append(question)
         return await rows(*question)
 
-    database.rows = counted  # type: ignore[method-assign]
+    database.rows = counted  # type: ignore[assignment, method-assign]
     return lambda: len(asked)

@@ -1,5 +1,6 @@
 """Forms that follow from what a request may say, and what is read back from them."""
 
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -102,8 +103,15 @@ def test_the_ends_of_the_calendar_can_be_shown() -> None:
 
 
 def test_what_may_be_left_out_is_nothing() -> None:
-    purchase = {"reference": "D-1", "package": "launch", "paid__amount": "590", "paid__currency": "EUR"}
-    body = said(i.PurchaseIn, **purchase, purchased_at="2026-03-01T10:00", service_started_at="")
+    body = said(
+        i.PurchaseIn,
+        reference="D-1",
+        package="launch",
+        paid__amount="590",
+        paid__currency="EUR",
+        purchased_at="2026-03-01T10:00",
+        service_started_at="",
+    )
     assert (body.service_started_at, body.deliverables_provided_at) == (None, None)
     assert said(i.InvestigateIn, reason="mine", data__assignee="").data.assignee is None
     assert said(i.MessageIn, text="Hello", direction="outbound").awaits_reply is False
@@ -131,11 +139,12 @@ def test_every_wrong_field_is_named() -> None:
 
 
 @pytest.mark.parametrize("model", dict.fromkeys(one.model for one in ACTIONS.values()))
-@pytest.mark.parametrize("value", ["\x00", "9" * 5000, "0001-01-01T00:00", "9999-12-31T23:59", "‮", "' OR 1=1"])
+@pytest.mark.parametrize(
+    "value",
+    ["\x00", "9" * 5000, "0001-01-01T00:00", "9999-12-31T23:59", "\N{RIGHT-TO-LEFT OVERRIDE}", "' OR 1=1"],
+)
 def test_no_value_is_too_odd_to_be_refused(model: type[BaseModel], value: str) -> None:
     fields = {field.name: value for field in fields_of(model)}
     moneys = {f"{name}.{part}": value for name in fields for part in ("amount", "currency")}
-    try:
+    with suppress(BadInput):  # nothing else
         read(model, FormData(fields | moneys), KYIV, fixed={}, was={})
-    except BadInput as refused:
-        assert refused.errors
