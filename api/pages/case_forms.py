@@ -52,6 +52,8 @@ SATISFIED: dict[str, tuple[str, str]] = {
     "case_is_open": ("reopen it", "reopen"),
     "within_reopening_days": ("link the new case", "link"),
 }
+# Where that is proposed which a trigger carries out.
+PROPOSED_BY = {Trigger.REFUND: "propose-refund", Trigger.ISSUE_COMPENSATION: "propose-compensation"}
 PARTS_OF_THE_PAGE = frozenset({"proposals", "policy"})
 
 # What a field is called, where its name in the API is not what a person would say; and what else there is to say.
@@ -190,7 +192,6 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[Why, ...]
     draft: str
     takes_file: bool
-    notes: tuple[str, ...]
     is_above: bool  # it came back: it stands at the top of the page, with what was typed
 
 
@@ -218,7 +219,7 @@ class CaseForms:
         values: Mapping[str, tuple[str, ...]] | None = None,
         choices: Mapping[str, tuple[Choice, ...]] | None = None,
         refused: Iterable[Refusal] | None = None,
-        notes: Iterable[str] = (),
+        hints: Mapping[str, str] | None = None,
     ) -> Form | None:
         """None if it is nothing for this reader; with reasons, if it is nothing for now."""
         if not self.actor.may(action.roles):
@@ -232,14 +233,13 @@ class CaseForms:
             title=action.title,
             button=action.button or action.title,
             shortcut=action.key,
-            fields=tuple(self.fields(action, part, values or {}, choices or {})),
+            fields=tuple(self.fields(action, part, values or {}, choices or {}, hints or {})),
             part=part,
             version=self.case.version if action.moving else None,
             key=secrets.token_hex(16),
             refused=self.whys(refused),
             draft=f"{self.actor.id}:{self.case.id}:{action.name}" if action.has_draft else "",
             takes_file=action.name == "file",
-            notes=tuple(notes),
             is_above=back is not None,
         )
 
@@ -249,6 +249,7 @@ class CaseForms:
         part: str,
         values: Mapping[str, tuple[str, ...]],
         choices: Mapping[str, tuple[Choice, ...]],
+        hints: Mapping[str, str],
     ) -> Iterator[Shown]:
         """The reason comes last: it is about all the rest."""
         back = self.left if self.left is not None and self.left.id == form_id(action, part) else None
@@ -261,16 +262,16 @@ class CaseForms:
                 field=replace(field, required=True) if field.name in action.needs else field,
                 id=f"{form_id(action, part)}.{field.name}",
                 label=label,
-                hint=self.hint(field, hint),
+                hint=self.hint(field, hint, hints.get(field.name, "")),
                 choices=choices.get(field.name, field.choices),
                 values=typed(field, back.form) if back else values.get(field.name, ()),
                 currency=text_in(back.form, f"{field.name}.currency") if back else self.currency,
                 errors=tuple(one["message"] for one in errors if concerns(field.name, one)),
             )
 
-    def hint(self, field: Field, said: str) -> str:
+    def hint(self, field: Field, *said: str) -> str:
         zone_name = f"time in {self.found.zone_name}" if field.kind == "moment" else ""
-        return "; ".join(filter(None, (said, zone_name)))
+        return "; ".join(filter(None, (*said, zone_name)))
 
     @property
     def currency(self) -> str:
@@ -326,7 +327,7 @@ class CaseForms:
         if not decision.needs_approval:
             return {"values": {"amount": (most.decimal_text(),)}}
         names = tuple(Choice(one.id, self.history.named(one.id)) for one in grounds)
-        return {"choices": {"grounds": names}, "notes": (f"At most {sum_of(most)}.",)}
+        return {"choices": {"grounds": names}, "hints": {"amount": f"at most {sum_of(most)}"}}
 
     def most(self, decision: Decision) -> Money:
         """What the policy allows, less what is on its way already."""
@@ -372,11 +373,11 @@ class CaseForms:
                 fitting.append(Choice(value, name))
             elif refusals[0].code not in NEVER_OF_THIS_STATE:
                 refused.setdefault("; ".join(one.text for one in refusals), []).append(name)
-        notes = [f"Not as {', '.join(names)}: {reason}." for reason, names in refused.items()]
+        hints = [f"not {', '.join(names)}: {reason}" for reason, names in refused.items()]
         return {
             "choices": {field: tuple(fitting)},
             "values": {field: (fitting[0].value,)} if len(fitting) == 1 else {},
-            "notes": notes,
+            "hints": {field: "; ".join(hints)},
         }
 
     # Why not.
@@ -399,6 +400,8 @@ class CaseForms:
                 why = replace(why, sources=tuple(row.source for row in TABLE if row.trigger is trigger))
             elif why.code == "case_is_investigated":
                 why = replace(why, sources=(CaseState.INVESTIGATING,), clause=None, who="")
+            elif why.code == "proposal_is_approved" and trigger in PROPOSED_BY and not self.approvers(one):
+                why = replace(why, satisfied="propose one", link=f"#{PROPOSED_BY[trigger]}")
             found.append(replace(why, satisfied="") if why.link in {before.link for before in found} else why)
         return tuple(found)
 
@@ -416,8 +419,7 @@ class CaseForms:
 
     def able(self, refusal: Refusal) -> str:
         """Who could do it, by name; roles where nobody has them."""
-        waiting = {one for proposal in self.view["proposals"] for one in proposal["can_approve"]}
-        if refusal.code == "proposal_is_approved" and waiting:
+        if waiting := self.approvers(refusal):
             return self.people(waiting)
         roles = frozenset(refusal.who) - {Role.SYSTEM}
         if not roles:
@@ -426,6 +428,12 @@ class CaseForms:
         if refusal.code.endswith("by_another_person"):
             found = [one for one in found if one != self.actor.id]
         return self.people(found) or f"nobody here is {' or '.join(sorted(roles))}; somebody who is"
+
+    def approvers(self, refusal: Refusal) -> set[str]:
+        """Who can give the approvals that a proposal lacks."""
+        if refusal.code != "proposal_is_approved" or Role.APPROVER not in refusal.who:
+            return set()
+        return {one for proposal in self.view["proposals"] for one in proposal["can_approve"]}
 
     def people(self, ids: Iterable[str]) -> str:
         """Such as `Cleo, Dirk or 3 others`; whoever looks comes first."""

@@ -130,7 +130,7 @@ async def test_what_cannot_be_done_says_why_and_what_would_help(site: Site) -> N
     close = page.locator("#close")
     await close.locator("summary").click()
     await expect(close.locator("option")).to_have_text(["choose", "duplicate", "spam"])
-    await expect(close).to_contain_text("Not as explained, no refund due, withdrawn, no response")
+    await expect(close).to_contain_text("not explained, no refund due, withdrawn, no response: the client's last")
 
 
 async def test_a_lost_race_keeps_the_draft_and_one_click_sends_it(site: Site) -> None:
