@@ -301,6 +301,12 @@ class Telling:
                 return "awaits a reply"
             case e.AnswerWaived(message=message) | e.MessageBounced(message=message):
                 return message
+            case e.OfferAnswered(accepted=accepted):
+                return "accepted" if accepted else "declined"
+            case e.ClientLinkIssued(link=link, expires_at=expires_at):
+                return f"{link}, until {minute(expires_at)}"
+            case e.ClientLinkRevoked(link=link):
+                return link
             case e.AttachmentAdded(size=size):
                 return f"{self.text(f'{one.event.seq}/name')}, {size:,} bytes"
             case e.Linked(kind=kind, case=case):

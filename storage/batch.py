@@ -72,6 +72,7 @@ LETTERS = frozenset({EffectKind.ACKNOWLEDGE.value, EffectKind.LETTER.value})
 FOUND_BY: dict[type[e.EventData], tuple[str, ...]] = {
     e.Opened: ("subject", "message", "client_name", "client_email"),
     e.MessageReceived: ("subject", "text"),
+    e.OfferAnswered: ("text",),
     e.MessageSent: ("subject", "text"),
 }
 
@@ -207,6 +208,8 @@ class Batch:
         self.tokens: list[Row] = []
         self.revoked_tokens: list[Row] = []
         self.passwords: list[Row] = []
+        self.client_links: list[Row] = []
+        self.ended_links: list[Row] = []
         self.policies: list[Row] = []
         self.erasures: dict[str, Case | None] = {}  # chain of which all that was stored before goes → the case, if any
         self.erased_at: set[tuple[str, int]] = set()  # the places of the events that say so
@@ -271,6 +274,8 @@ class Batch:
         case_id = command.case_id if isinstance(command, c.OpenCase) else str(submission.case_id)
         before = case.version if case else 0
         recorded = self.record(drafts, chain_of(case_id), submission, actor)
+        if isinstance(command, c.IssueClientLink):
+            self.client_links.append((command.secret_hash, command.link_id, case_id))
         self.loaded.next_number += isinstance(command, c.OpenCase)
         after = self.changed.get(case_id) or entry
         if after is None:
@@ -359,6 +364,8 @@ class Batch:
             gone = {f"{seq}/{field}" for seq, field in self.kept(case)}
             known = {at: text for at, text in known.items() if at not in gone}
         texts = {**known, **texts} if texts else known
+        if entry is not None:
+            self.ended_links.extend((one.id,) for one in entry.case.issued_links if one not in case.issued_links)
         stored = entry.stored_version if entry else 0
         self.replaces.setdefault(case.id, stored)
         self.changed[case.id] = Entry(case=case, texts=texts, stored_version=stored)

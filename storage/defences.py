@@ -356,6 +356,7 @@ SERVICE_RIGHTS = {
     "people": "INSERT, UPDATE",
     "tokens": "INSERT, UPDATE, DELETE",
     "passwords": "INSERT, UPDATE",
+    "client_links": "INSERT, DELETE",
     "policies": "INSERT",
     "lifecycle_edges": "INSERT",
     "desk": "INSERT",

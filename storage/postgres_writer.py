@@ -133,6 +133,8 @@ INSERT_MAIL_REFS = build_insert("mail_refs", ("key", "case_id"), (TEXT, TEXT))
 INSERT_TOKENS = build_insert("tokens", ("hash", "id", "person_id"), (TEXT, TEXT, TEXT))
 DELETE_TOKENS = "DELETE FROM tokens WHERE id = ANY($1::text[])"
 INSERT_PASSWORDS = build_insert("passwords", ("person_id", "hash"), (TEXT, TEXT), replacing("person_id", "hash"))
+INSERT_CLIENT_LINKS = build_insert("client_links", ("hash", "id", "case_id"), (TEXT, TEXT, TEXT))
+DELETE_CLIENT_LINKS = "DELETE FROM client_links WHERE id = ANY($1::text[])"
 INSERT_POLICIES = build_insert("policies", ("version", "body"), (INT, TEXT))
 INSERT_PEOPLE = build_insert("people", ("id", "version", "body"), (TEXT, INT, TEXT), replacing("id", "version", "body"))
 PURCHASE_COLUMNS = ("reference", "currency", "paid", "refunded", "reserved", "body")
@@ -581,6 +583,8 @@ class PostgresWriter:
             (INSERT_TOKENS, batch.tokens),
             (DELETE_TOKENS, batch.revoked_tokens),
             (INSERT_PASSWORDS, batch.passwords),
+            (INSERT_CLIENT_LINKS, batch.client_links),
+            (DELETE_CLIENT_LINKS, batch.ended_links),
             (INSERT_POLICIES, batch.policies),
             (INSERT_PEOPLE, batch.person_rows()),
             (INSERT_BOOKINGS, batch.booking_rows()),
@@ -602,6 +606,8 @@ def has_more_than_log(batch: Batch) -> bool:
         or batch.mail_refs
         or batch.people
         or batch.policies
+        or batch.client_links
+        or batch.ended_links
         or batch.bookings
         or batch.words
         or batch.erasures

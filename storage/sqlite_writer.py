@@ -64,6 +64,7 @@ INSERT_OUTBOX = insert("outbox", ("chain", "seq", "kind", "at"))
 INSERT_KEY = insert("idempotency", ("key", "fingerprint", "chain", "seq", "version", "at"))
 INSERT_MAIL_REF = insert("mail_refs", ("key", "case_id"))
 INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
+INSERT_CLIENT_LINK = insert("client_links", ("hash", "id", "case_id"))
 INSERT_POLICY = insert("policies", ("version", "body"))
 INSERT_CASE = insert("cases", CASE_COLUMNS)
 # SQLite writes the index of every column that is named, whether its value is another or not.
@@ -363,6 +364,8 @@ class SqliteWriter:
             (INSERT_TOKEN, batch.tokens),
             ("DELETE FROM tokens WHERE id = ?", batch.revoked_tokens),
             (UPSERT_PASSWORD, batch.passwords),
+            (INSERT_CLIENT_LINK, batch.client_links),
+            ("DELETE FROM client_links WHERE id = ?", batch.ended_links),
             (INSERT_POLICY, batch.policies),
             (UPSERT_PERSON, batch.person_rows()),
             (UPSERT_PURCHASE, batch.purchase_rows()),

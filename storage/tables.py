@@ -271,6 +271,17 @@ class PasswordRow(SQLModel, table=True):
     hash: str = Field(sa_type=Text)
 
 
+class ClientLinkRow(SQLModel, table=True):
+    """Which case a link opens to its client; only the hash of its secret is kept."""
+
+    __tablename__ = "client_links"
+    __table_args__ = (Index("links_of_a_case", "case_id"),)
+
+    hash: str = Field(sa_type=Text, primary_key=True)
+    id: str = Field(sa_type=Text, unique=True)
+    case_id: str = Field(sa_type=Text)
+
+
 class PolicyRow(SQLModel, table=True):
     __tablename__ = "policies"
 

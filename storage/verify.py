@@ -236,6 +236,7 @@ class Verification:
         linked = await self.stored(
             "purchases", PURCHASE_COLUMNS, [case.purchase.reference for case in cases if case.purchase]
         )
+        await self.compare_links(cases)
         for case in cases:
             try:
                 wanted = case_row(case)
@@ -247,6 +248,16 @@ class Verification:
             if case.purchase is not None:
                 row = linked.get(case.purchase.reference)
                 self.compare_of(case, "the purchase of ", PURCHASE_COLUMNS, row, purchase_row(case.purchase))
+
+    async def compare_links(self, cases: Sequence[Case]) -> None:
+        """Those by which clients see these cases."""
+        found = await self.reading.among(LINKS, [case.id for case in cases])
+        stored = [
+            (link, case_id, token_commitment(digest) if isinstance(digest, str) else None)
+            for link, case_id, digest in found
+        ]
+        logged = [(link.id, case.id, link.commitment) for case in cases for link in case.issued_links]
+        self.compare_all("the client's link", ("id", "case_id", "hash"), stored, logged)
 
     async def stored(self, table: str, columns: Sequence[str], keys: Sequence[str]) -> dict[str, Row]:
         query = f"SELECT {', '.join(columns)} FROM {table} WHERE {columns[0]}"  # noqa: S608 - names, no input
@@ -722,6 +733,7 @@ AS_BYTES = {
     },
 }
 PURCHASE_COLUMNS = ("reference", "currency", "paid", "refunded", "reserved", "body")
+LINKS = "SELECT id, case_id, hash FROM client_links WHERE case_id"
 BOOKING_COLUMNS = ("case_id", "host", "starts_at", "ends_at")
 UNLINKED = f"""
     SELECT {", ".join(PURCHASE_COLUMNS)} FROM purchases
@@ -769,6 +781,9 @@ NAMES = {
     """,
     "a consultation is booked for the case {}, which does not exist": """
         SELECT case_id FROM consultations WHERE NOT EXISTS (SELECT 1 FROM cases WHERE id = case_id)
+    """,
+    "the client's link {} is of the case {}, which does not exist": """
+        SELECT id, case_id FROM client_links WHERE NOT EXISTS (SELECT 1 FROM cases WHERE id = case_id)
     """,
     "mail is remembered for the case {}, which does not exist": """
         SELECT case_id FROM mail_refs

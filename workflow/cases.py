@@ -138,11 +138,27 @@ class RemedyGiven(msgspec.Struct, frozen=True, kw_only=True):
     channel: Pointer | None = None
     host: str | None = None
     ended: str | None = None
+    # Of an offer that the client has answered; left out where it is unset, as below.
+    accepted: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
     kind: LinkKind
     case: str
+
+
+class ClientLink(msgspec.Struct, frozen=True, kw_only=True):
+    """A secret address at which the client sees this case and no other, without an account.
+
+    The secret itself is nowhere, its hash is the database's; `commitment` is to that hash.
+    """
+
+    id: str
+    commitment: str
+    expires_at: datetime
+
+    def is_good(self, now: datetime) -> bool:
+        return now < self.expires_at
 
 
 class ErasureRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +219,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     hold: Pointer | msgspec.UnsetType = msgspec.UNSET  # why nothing may be erased
     erasure: ErasureRequest | msgspec.UnsetType = msgspec.UNSET  # the one that has been asked for and is not due yet
     erasures: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # the hashes of those that were carried out
+    client_links: tuple[ClientLink, ...] | msgspec.UnsetType = msgspec.UNSET  # not revoked; may have run out
 
     @property
     def is_held(self) -> bool:
@@ -215,6 +232,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def carried_out_erasures(self) -> tuple[str, ...]:
         return () if isinstance(self.erasures, msgspec.UnsetType) else self.erasures
+
+    @property
+    def issued_links(self) -> tuple[ClientLink, ...]:
+        return () if isinstance(self.client_links, msgspec.UnsetType) else self.client_links
 
     def erasure_due(self, kept_days: int) -> datetime | None:
         """From when on its personal data may go; None while it is open."""
@@ -261,6 +282,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     def ground(self, ground_id: str) -> Ground | None:
         return next((one for one in self.grounds if one.id == ground_id), None)
+
+    def client_link(self, link_id: str) -> ClientLink | None:
+        return next((one for one in self.issued_links if one.id == link_id), None)
+
+    @property
+    def open_offer(self) -> RemedyGiven | None:
+        """The adjustment that the client has been offered and has not answered."""
+        if self.state is not CaseState.ADJUSTMENT_OFFERED:
+            return None
+        last = self.remedies[-1]
+        return last if isinstance(last.accepted, msgspec.UnsetType) else None
 
 
 def chain_of(case_id: str) -> str:

@@ -180,6 +180,14 @@ class RecordBounce(Command, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class AnswerOffer(Command, frozen=True, kw_only=True):
+    """The client takes the offer that they have read, or does not; `offer` is the seq of the event that made it."""
+
+    offer: int
+    accepted: bool
+    text: str = ""
+
+
 class WaiveAnswer(Command, frozen=True, kw_only=True):
     message: str
     reason: str
@@ -192,6 +200,19 @@ class AddAttachment(Command, frozen=True, kw_only=True):
 class LinkCase(Command, frozen=True, kw_only=True):
     kind: LinkKind
     case: str
+
+
+class IssueClientLink(Command, frozen=True, kw_only=True):
+    """`link_id` names the link in the log; `secret_hash` (SHA-256 of the secret) is kept beside it."""
+
+    link_id: str
+    secret_hash: str
+    expires_at: datetime
+
+
+class RevokeClientLink(Command, frozen=True, kw_only=True):
+    link_id: str
+    reason: str = ""
 
 
 class PlaceHold(Command, frozen=True, kw_only=True):

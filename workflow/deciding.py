@@ -39,9 +39,11 @@ from workflow.guards import (
     facts_cannot_be_true,
     judge,
     last_settled_refund,
+    link_is_good,
     missing_approvals,
     no_hold_stands,
     no_payout_under_way,
+    offer_can_be_answered,
     proposal_is_approved,
     proposal_is_not_void,
     proposal_is_open,
@@ -55,13 +57,16 @@ from workflow.guards import (
     within_maximum,
 )
 from workflow.lifecycle import BY_SOURCE, TRANSITIONS, fire
+from workflow.people import token_commitment
 from workflow.policy import Decision, GroundKind
 from workflow.roles import (
     ADMINS,
     APPROVERS,
+    CLIENTS,
     ERASERS,
     HOLDERS,
     INTAKE,
+    LINKERS,
     PAYERS,
     RECORDERS,
     SETTLERS,
@@ -87,6 +92,8 @@ MAX_GROUNDS = 100  # keeps a decision's recorded facts within one event
 MAX_PROPOSALS = 200  # an event can name them all
 MAX_PARTICIPANTS = 50
 MAX_CONSULTATION_MINUTES = 24 * 60
+MAX_CLIENT_LINKS = 20  # that are good at once: who needs more has lost track of them
+LONGEST_CLIENT_LINK = timedelta(days=366)
 MAX_SCOPE_CHARACTERS = 20_000  # of the list of what was erased: an event has to hold it
 FURTHEST = timedelta(days=3650)  # later is a slip, and would run off the calendar
 
@@ -105,7 +112,9 @@ def decide(case: Case | None, context: Context, command: c.Command, actor: Actor
         return open_case(context, command, now)
     if case is None:
         raise NotFound("case")
-    return DECISIONS[type(command)](Attempt(case, context, actor, now), command)
+    attempt = Attempt(case, context, actor, now)
+    attempt.demand(link_is_good)
+    return DECISIONS[type(command)](attempt, command)
 
 
 def require_target(case: Case, command: c.Command) -> None:
@@ -122,6 +131,10 @@ def require_target(case: Case, command: c.Command) -> None:
             found, what = case.ground(ground) is not None, "ground"
         case c.WaiveAnswer(message=message):
             found, what = message in {f"m{seq}" for seq in case.client_messages}, "message"
+        case c.AnswerOffer(offer=offer):
+            found, what = offer in {one.seq for one in case.remedies if one.kind is RemedyKind.ADJUSTMENT}, "offer"
+        case c.RevokeClientLink(link_id=link):
+            found, what = case.client_link(link) is not None, "link"
         case _:
             return
     if not found:
@@ -158,6 +171,8 @@ def roles_of(command: c.Command, case: Case | None, actor: Actor) -> frozenset[R
         return assigners(command.assignee, actor)
     if isinstance(command, c.Erase) and command.override:
         return ADMINS
+    if isinstance(command, c.AddMessage) and command.direction is Direction.INBOUND:
+        return INTAKE | CLIENTS
     if not isinstance(command, c.Fire):
         return COMMAND_ROLES[type(command)]
     rows = (row for row in TRANSITIONS if row.trigger is command.trigger)
@@ -699,6 +714,16 @@ def record_bounce(attempt: Attempt, command: c.RecordBounce) -> Drafts:
     return (e.Draft(data=data, personal=only_given(reason=command.reason)),)
 
 
+def answer_offer(attempt: Attempt, command: c.AnswerOffer) -> Drafts:
+    """Of the very offer that was read: another one may have come since."""
+    offer = attempt.case.open_offer
+    attempt.demand(offer_can_be_answered)
+    if offer is None or offer.seq != command.offer:
+        raise GuardRefused(Refusal(code="offer_is_the_last", text="the offer was replaced by another one"))
+    data = e.OfferAnswered(offer=offer.seq, accepted=command.accepted, update_due=attempt.update_due())
+    return (e.Draft(data=data, personal=only_given(text=command.text)),)
+
+
 def waive_answer(attempt: Attempt, command: c.WaiveAnswer) -> Drafts:
     if command.message not in {f"m{seq}" for seq in attempt.case.client_messages}:
         raise NotFound("message")
@@ -726,6 +751,30 @@ def link_case(attempt: Attempt, command: c.LinkCase) -> Drafts:
     if any(link.case == command.case and link.kind is command.kind for link in attempt.case.links):
         return ()
     return (e.Draft(data=e.Linked(kind=command.kind, case=command.case)),)
+
+
+# The links by which the client sees the case.
+
+
+def issue_client_link(attempt: Attempt, command: c.IssueClientLink) -> Drafts:
+    if not attempt.now < command.expires_at <= attempt.now + LONGEST_CLIENT_LINK:
+        days = LONGEST_CLIENT_LINK.days
+        raise bad_field("expires_at", f"has to be in the future, at most {days} days ahead")
+    if attempt.case.client_link(command.link_id) is not None:
+        raise bad_field("link_id", "is a link of this case already")
+    if sum(one.is_good(attempt.now) for one in attempt.case.issued_links) >= MAX_CLIENT_LINKS:
+        text = f"the case has {MAX_CLIENT_LINKS} links already; revoke one first"
+        raise GuardRefused(Refusal(code="client_links_are_few", text=text, who=in_order(WORKERS)))
+    commitment = token_commitment(command.secret_hash)
+    return (
+        e.Draft(data=e.ClientLinkIssued(link=command.link_id, commitment=commitment, expires_at=command.expires_at)),
+    )
+
+
+def revoke_client_link(attempt: Attempt, command: c.RevokeClientLink) -> Drafts:
+    if attempt.case.client_link(command.link_id) is None:
+        raise NotFound("link")
+    return (e.Draft(data=e.ClientLinkRevoked(link=command.link_id), personal=only_given(reason=command.reason)),)
 
 
 # What is kept of the client.
@@ -828,9 +877,12 @@ DECISIONS: dict[type[c.Command], Callable[[Attempt, Any], Drafts]] = {
     c.AddNote: add_note,
     c.AddMessage: add_message,
     c.RecordBounce: record_bounce,
+    c.AnswerOffer: answer_offer,
     c.WaiveAnswer: waive_answer,
     c.AddAttachment: add_attachment,
     c.LinkCase: link_case,
+    c.IssueClientLink: issue_client_link,
+    c.RevokeClientLink: revoke_client_link,
     c.PlaceHold: place_hold,
     c.ReleaseHold: release_hold,
     c.Erase: erase,
@@ -852,11 +904,14 @@ COMMAND_ROLES: dict[type[c.Command], frozenset[Role]] = {
     c.CorrectRequestedAt: frozenset({Role.LEAD}),
     c.SetParticipants: RECORDERS,
     c.AddNote: RECORDERS,
-    c.AddMessage: INTAKE,
+    c.AddMessage: INTAKE,  # and the client, of their own
     c.RecordBounce: INTAKE,
+    c.AnswerOffer: CLIENTS,
     c.WaiveAnswer: RECORDERS,
     c.AddAttachment: INTAKE,
     c.LinkCase: RECORDERS,
+    c.IssueClientLink: LINKERS,
+    c.RevokeClientLink: LINKERS,
     c.PlaceHold: HOLDERS,
     c.ReleaseHold: HOLDERS,
     c.Erase: ERASERS,

@@ -169,7 +169,7 @@ class NoteAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MessageReceived(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    """From the client: by mail, or by phone or letter as an agent wrote it down."""
+    """From the client: by mail, on the case's own page, or by phone or letter as an agent wrote it down."""
 
     update_due: datetime
 
@@ -188,6 +188,14 @@ class MessageBounced(EventData, frozen=True, kw_only=True, omit_defaults=True):
     update_due: datetime
 
 
+class OfferAnswered(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """By the client; `offer` is the seq of the event that made it. What they write with it is a message of theirs."""
+
+    offer: Integer
+    accepted: bool
+    update_due: datetime
+
+
 class AnswerWaived(EventData, frozen=True, kw_only=True, omit_defaults=True):
     message: str
 
@@ -203,6 +211,21 @@ class AttachmentAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
 class Linked(EventData, frozen=True, kw_only=True, omit_defaults=True):
     kind: LinkKind
     case: str
+
+
+# The links by which a client sees the case.
+
+
+class ClientLinkIssued(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """With it, links of the case that have run out are no longer kept."""
+
+    link: str
+    commitment: str
+    expires_at: datetime
+
+
+class ClientLinkRevoked(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    link: str
 
 
 # What is kept of a client, and for how long.
@@ -411,9 +434,12 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "message_received": MessageReceived,
     "message_sent": MessageSent,
     "message_bounced": MessageBounced,
+    "offer_answered": OfferAnswered,
     "answer_waived": AnswerWaived,
     "attachment_added": AttachmentAdded,
     "linked": Linked,
+    "client_link_issued": ClientLinkIssued,
+    "client_link_revoked": ClientLinkRevoked,
     "hold_placed": HoldPlaced,
     "hold_released": HoldReleased,
     "erasure_requested": ErasureRequested,

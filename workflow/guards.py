@@ -126,6 +126,23 @@ def within_reopening_days(ctx: GuardContext) -> Refusal | None:
     )
 
 
+def link_is_good(ctx: GuardContext) -> Refusal | None:
+    """A client comes by a link of this very case that has neither run out nor been revoked."""
+    link = ctx.case.client_link(ctx.actor.id)
+    if ctx.actor.kind != "client" or (link is not None and link.is_good(ctx.now)):
+        return None
+    return Refusal(code="link_is_good", text="the link has run out, was revoked, or is of another case")
+
+
+def offer_can_be_answered(ctx: GuardContext) -> Refusal | None:
+    """The whole of the last day is the client's, and no more: afterwards it is the agency's to offer it again."""
+    if ctx.case.open_offer is None:
+        return Refusal(code="offer_can_be_answered", text="no offer of this case waits for an answer")
+    if ctx.case.offer_due is None or ctx.now <= ctx.case.offer_due:
+        return None
+    return Refusal(code="offer_can_be_answered", text="the time to answer the offer is over", who=in_order(WORKERS))
+
+
 # What is kept of the client.
 
 

@@ -11,6 +11,7 @@ from workflow import events as e
 from workflow.cases import (
     Approval,
     Case,
+    ClientLink,
     ErasureRequest,
     Ground,
     Link,
@@ -287,6 +288,16 @@ def nothing_else(_: Case, __: e.Recorded, ___: e.EventData) -> Changes:
 
 
 def message_received(case: Case, recorded: e.Recorded, data: e.MessageReceived) -> Changes:
+    return the_client_spoke(case, recorded, data.update_due)
+
+
+def offer_answered(case: Case, recorded: e.Recorded, data: e.OfferAnswered) -> Changes:
+    """A word of the client's like a message, with or without further ones."""
+    remedies = tuple(replace(one, accepted=data.accepted) if one.seq == data.offer else one for one in case.remedies)
+    return {**the_client_spoke(case, recorded, data.update_due), "remedies": remedies, "offer_due": None}
+
+
+def the_client_spoke(case: Case, recorded: e.Recorded, update_due: datetime) -> Changes:
     changes: Changes = {
         "client_messages": (*case.client_messages, recorded.event.seq),
         "answers": (),
@@ -294,7 +305,7 @@ def message_received(case: Case, recorded: e.Recorded, data: e.MessageReceived) 
         **no_longer_waiting(case, recorded.at),
     }
     if case.state is not CaseState.CLOSED:
-        changes["update_due"] = data.update_due
+        changes["update_due"] = update_due
     return changes
 
 
@@ -326,6 +337,18 @@ def linked(case: Case, _: e.Recorded, data: e.Linked) -> Changes:
     return {"links": (*case.links, Link(kind=data.kind, case=data.case))}
 
 
+# The links by which the client sees the case.
+
+
+def client_link_issued(case: Case, recorded: e.Recorded, data: e.ClientLinkIssued) -> Changes:
+    link = ClientLink(id=data.link, commitment=data.commitment, expires_at=data.expires_at)
+    return {"client_links": (*(one for one in case.issued_links if one.is_good(recorded.at)), link)}
+
+
+def client_link_revoked(case: Case, _: e.Recorded, data: e.ClientLinkRevoked) -> Changes:
+    return {"client_links": tuple(one for one in case.issued_links if one.id != data.link) or UNSET}
+
+
 # What is kept of the client.
 
 
@@ -342,7 +365,9 @@ def erasure_requested(_: Case, recorded: e.Recorded, data: e.ErasureRequested) -
 
 
 def erased(case: Case, recorded: e.Recorded, data: e.Erased) -> Changes:
-    return {"erasure": UNSET, "erasures": (*case.carried_out_erasures, data.reapplies or recorded.hash)}
+    """There is nobody left who could come by a link."""
+    done = (*case.carried_out_erasures, data.reapplies or recorded.hash)
+    return {"erasure": UNSET, "erasures": done, "client_links": UNSET}
 
 
 # What several of them do.
@@ -412,9 +437,12 @@ CHANGES: dict[str, Callable[[Case, e.Recorded, Any], Changes]] = {
     "message_received": message_received,
     "message_sent": message_sent,
     "message_bounced": message_bounced,
+    "offer_answered": offer_answered,
     "answer_waived": answer_waived,
     "attachment_added": nothing_else,
     "linked": linked,
+    "client_link_issued": client_link_issued,
+    "client_link_revoked": client_link_revoked,
     "hold_placed": hold_placed,
     "hold_released": hold_released,
     "erasure_requested": erasure_requested,

@@ -34,6 +34,9 @@ APPROVERS = frozenset({Role.LEAD, Role.APPROVER})
 # Whoever approves or settles may also write down what they found on the way.
 RECORDERS = frozenset({Role.AGENT, Role.LEAD, Role.APPROVER})
 INTAKE = RECORDERS | {Role.SYSTEM}
+CLIENTS = frozenset({Role.CLIENT})
+# Who lets a client see their case; the system is the operator's command line, and later the mail that tells of it.
+LINKERS = WORKERS | {Role.SYSTEM}
 READERS = frozenset({Role.AGENT, Role.LEAD, Role.APPROVER, Role.AUDITOR})
 OVERSEERS = frozenset({Role.LEAD, Role.AUDITOR})
 ADMINS = frozenset({Role.ADMIN})

@@ -57,6 +57,7 @@ STAFF = (ANA, BO, LOU, CLEO, DIRK, ELI, AUDREY, ADAM)
 
 MAIL = system_actor("mail")
 PROVIDER = system_actor("payments")
+# Una comes by the link that `a_link` makes.
 UNA = Actor(kind="client", id="una", roles=frozenset({Role.CLIENT}))
 
 
@@ -144,6 +145,16 @@ def a_letter(text: str = "We have looked into it.", **changes: Any) -> c.AddMess
 
 def from_the_client(text: str = "And the second banner?") -> c.AddMessage:
     return c.AddMessage(direction=Direction.INBOUND, text=text)
+
+
+def a_link(client: Actor = UNA, until: datetime = NOON + 90 * DAY) -> c.IssueClientLink:
+    """By which this client comes."""
+    return c.IssueClientLink(link_id=client.id, secret_hash=f"#{client.id}", expires_at=until)
+
+
+def answers(case: Case, *, accepted: bool, text: str = "") -> c.AnswerOffer:
+    """The last offer."""
+    return c.AnswerOffer(offer=case.remedies[-1].seq, accepted=accepted, text=text)
 
 
 def begins(proposal: Proposal) -> c.BeginPayout:

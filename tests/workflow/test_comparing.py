@@ -80,7 +80,14 @@ def applied(case: Case, found: tuple[Change, ...]) -> Case:
             target[index : index + 1] = [change.after]
         else:
             target[last] = change.after
+    for part in (facts, *facts["remedies"]):  # what is absent is told as None
+        for name in OFTEN_ABSENT & part.keys():
+            if part[name] is None:
+                del part[name]
     return msgspec.convert(facts, Case)
+
+
+OFTEN_ABSENT = {"hold", "erasure", "erasures", "client_links", "accepted"}
 
 
 def index_of(parts: list[Any], name: str) -> int:

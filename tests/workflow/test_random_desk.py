@@ -27,9 +27,11 @@ from tests.workflow.builders import (
     NOON,
     PEOPLE,
     PROVIDER,
+    UNA,
     V1,
     Desk,
     a_letter,
+    a_link,
     a_purchase,
     approves,
     as_person,
@@ -65,7 +67,7 @@ WALKS, STEPS = 16, 800
 
 # Three who may do everything, so that only four eyes keep them from doing it alone.
 ALL_ROUNDERS = [somebody(name, Role.AGENT, Role.LEAD, Role.APPROVER) for name in ("mia", "ned", "ola")]
-OTHERS = [ANA, BO, LOU, CLEO, DIRK, PROVIDER, MAIL, AUDREY, ADAM]
+OTHERS = [ANA, BO, LOU, CLEO, DIRK, PROVIDER, MAIL, AUDREY, ADAM, UNA]
 
 AMOUNTS = (0, 1, 100_00, 400_00, 500_00, 500_01, 3_000_00, 5_000_00, 5_000_01, 9_000_00)
 FACTS: tuple[dict[str, Any], ...] = (
@@ -115,6 +117,8 @@ class Walk:
             case = self.desk.cases[self.random.choice("ABC")]
             command = self.some_command(case)
             actor = self.random.choice(ALL_ROUNDERS * 6 + OTHERS)
+            if isinstance(command, c.AnswerOffer) and self.random.random() < 0.9:
+                actor = UNA  # who alone can do it
             try:
                 self.attempt(actor, command, case.id)
             except Exception as failure:
@@ -133,6 +137,7 @@ class Walk:
             (self.purchase, 0.7),
             (self.inquiry, 0.2),
             (self.conversation, 6),
+            (self.answer, 20 if case.open_offer else 0.2),
             (lambda _: CHECK, 5),
         )
         (make,) = self.random.choices([one for one, _ in makers], [weight for _, weight in makers])
@@ -218,10 +223,16 @@ class Walk:
                 from_the_client(),
                 c.RecordBounce(message=f"m{last}"),
                 c.WaiveAnswer(message=f"m{case.client_wrote_seq}", reason="thanks"),
+                a_link(until=self.desk.now + 30 * DAY),
+                c.RevokeClientLink(link_id=UNA.id),
                 c.AddNote(text="rang"),
                 c.Assign(assignee=self.random.choice(("mia", "ned", "ana", None))),
             )
         )
+
+    def answer(self, case: Case) -> c.Command:
+        offer = case.remedies[-1].seq if case.remedies else 0
+        return c.AnswerOffer(offer=offer, accepted=self.random.random() < 0.5)
 
     def change_the_policy(self) -> None:
         known = self.desk.policies
@@ -259,6 +270,7 @@ class Watch:
                 self.is_canonical(recorded)
                 if before is not None:
                     self.keeps_four_eyes(recorded, before)
+                    self.comes_by_a_good_link(recorded, before)
                     self.reckon(recorded.data, before)
                 before = evolve(before, recorded)
                 self.seen[name_of(recorded.data)] += 1
@@ -281,6 +293,11 @@ class Watch:
             assert FROZEN[str(event.state_before), event.trigger] == event.state_after
         else:
             assert event.state_after == (before.state if before else CaseState.OPENED)
+
+    def comes_by_a_good_link(self, recorded: e.Recorded, before: Case) -> None:
+        kind, _, name = recorded.event.actor.partition(":")
+        link = before.client_link(name)
+        assert kind != "client" or (link is not None and link.is_good(recorded.at))
 
     def is_canonical(self, recorded: e.Recorded) -> None:
         body = canonical(recorded.event)
