@@ -16,7 +16,9 @@ from tests.workflow.builders import (
     DIRK,
     LOU,
     MAIL,
+    UNA,
     a_letter,
+    a_link,
     a_purchase,
     approves,
     begins,
@@ -94,6 +96,9 @@ async def other_cases(office: Office) -> None:
     await office.do(ANA, c.RecordPurchase(purchase=a_purchase(reference="D-3")), "E")
     await office.do(ANA, restates((await office.case("E")).purchase, package="larger"), "E")
     await office.do(ANA, c.LinkCase(kind=LinkKind.RELATED, case="D"), "E")
+    for link in ("l-una", "l-old"):
+        await office.do(ANA, a_link(replace(UNA, id=link)), "E")
+    await office.do(ANA, c.RevokeClientLink(link_id="l-old"), "E")
     await office.submit(MAIL, SetMailAside(reason="a newsletter", sender="x@y.example", subject="Sale", text="!"), None)
     await office.submit(AUDREY, RecordRead(case="A", version=1, what="the case"), None)
     with suppress(Forbidden):

@@ -43,9 +43,12 @@ from tests.workflow.builders import (
     MAIL,
     MONEY_CAME_BACK,
     NOON,
+    UNA,
     a_fresh_purchase,
     a_letter,
+    a_link,
     a_purchase,
+    answers,
     approves,
     begins,
     closing,
@@ -157,7 +160,10 @@ async def everything_else_is_tried(story: Story) -> None:
     await story.open(category=Category.RESULTS, purchase=a_purchase(reference="D-4"))
     await story.do(LOU, c.Assign(assignee=BO.id, reason="she knows the client"))
     await story.do(BO, firing(Trigger.INVESTIGATE), CHECK)
-    await story.do(BO, firing(Trigger.OFFER_ADJUSTMENT), firing(Trigger.RESUME, reason_code=ResumeReason.DECLINED))
+    offered = await story.do(BO, a_link(), firing(Trigger.OFFER_ADJUSTMENT))
+    await story.do(UNA, answers(offered, accepted=False, text="We would rather talk."))
+    await story.do(BO, c.RevokeClientLink(link_id=UNA.id, reason="she has lost it"))
+    await story.do(BO, firing(Trigger.RESUME, reason_code=ResumeReason.DECLINED))
     starts_at = story.clock.now + timedelta(days=3)
     await story.do(BO, firing(Trigger.SCHEDULE_CONSULTATION, starts_at=starts_at))
     await story.do(BO, firing(Trigger.RESUME, reason_code=ResumeReason.NO_SHOW))

@@ -139,7 +139,7 @@ def test_a_restored_desk_is_the_same_and_verifies_clean(
     report = on(other_url, verify)
     assert rows_of(back_up(other_url, tmp_path / "again.backup")) == rows_of(file)
     assert report.faults == ()
-    assert report.counts["events"] == 57
+    assert report.counts["events"] == 60
     assert report.counts["attachments"] == 2
 
 
@@ -151,7 +151,7 @@ def test_events_keep_their_positions(desk_url: str, into: RawSql, other_url: str
         before = raw.run(positions)
     after = into.run(positions)
     assert after[: len(before)] == before
-    assert len(after) == (57 if into.dialect == "sqlite" else len(before))
+    assert len(after) == (60 if into.dialect == "sqlite" else len(before))
 
 
 def test_work_goes_on_where_it_was_left(desk_url: str, other_url: str, file: Path) -> None:
@@ -209,10 +209,10 @@ def test_a_backup_of_a_desk_at_work_is_one_moment_of_it(desk_url: str, other_url
 
     bring_back(back_up(desk_url, file, work_meanwhile), other_url)
 
-    assert on(desk_url, verify).counts["events"] == 58
+    assert on(desk_url, verify).counts["events"] == 61
     report = on(other_url, verify)
     assert report.faults == ()
-    assert report.counts["events"] == 57
+    assert report.counts["events"] == 60
 
 
 def test_progress_is_told_in_rows(desk_url: str, other_url: str, file: Path) -> None:

@@ -68,7 +68,7 @@ async def test_a_checkpoint_tells_size_and_root_under_the_name_of_the_log(desk: 
     assert notes.verify(note, verifiers(await vkeys(desk)))
     checkpoint = Checkpoint.parse(note.text)
     root = await desk.database.run(lambda connection: Tree(connection).root(checkpoint.size))
-    assert (checkpoint.origin, checkpoint.size, checkpoint.root) == (await keys.log_of(desk.database), 58, root)
+    assert (checkpoint.origin, checkpoint.size, checkpoint.root) == (await keys.log_of(desk.database), 61, root)
     assert desk.keys.checkpoint.read_text() == signed.note
     assert await desk.faults() == []
 
@@ -118,7 +118,7 @@ async def test_the_sequencer_signs_by_itself_and_tells_why_it_cannot(
         monkeypatch.setattr(f"storage.sequencer.{name}", 0.01)
     await desk.sequencer.open()
     try:
-        await eventually(lambda: desk.keys.checkpoint.read_text().split("\n")[1] == "58")
+        await eventually(lambda: desk.keys.checkpoint.read_text().split("\n")[1] == "61")
         desk.keys.key.chmod(0o640)
         await eventually(lambda: "chmod 600" in desk.sequencer.faults.get("checkpoints", ""))
         desk.keys.key.chmod(0o600)
@@ -209,12 +209,12 @@ async def test_after_a_rollback_nothing_is_signed_until_the_operator_adopts_it(
 
     async with signed_desk(older, folder) as rolled_back:
         said = await refusal(rolled_back)
-        assert "the log has shrunk: a checkpoint over 61 events was signed, and there are 58" in said
+        assert "the log has shrunk: a checkpoint over 64 events was signed, and there are 61" in said
         assert "casework checkpoint adopt" in said
-        assert any("over 61 events, and there are 58" in fault for fault in await rolled_back.faults())
+        assert any("over 64 events, and there are 61" in fault for fault in await rolled_back.faults())
 
         await more(older, 5)  # longer than what was signed, and another history
-        assert "its first 61 events are not those" in await refusal(rolled_back)
+        assert "its first 64 events are not those" in await refusal(rolled_back)
 
         await keys.adopt(rolled_back.database, folder, NOON)
         signed = await rolled_back.settle()
@@ -262,7 +262,7 @@ async def test_without_the_last_checkpoint_nothing_is_signed(desk: SignedDesk, f
     desk.keys.checkpoint.write_bytes(kept[:-10])
     assert "is damaged" in await refusal(desk)
     desk.keys.checkpoint.write_bytes(kept)
-    assert (await desk.settle()).size == 61
+    assert (await desk.settle()).size == 64
 
 
 async def test_a_checkpoint_that_was_kept_but_not_shown_is_shown_and_not_signed_anew(
@@ -437,7 +437,7 @@ async def test_a_log_that_grows_while_it_is_verified_has_not_been_cut_off(
     async def others_go_on(verification: Verification) -> None:
         await more(full_url)
         await keys.rotate(desk.database, desk.keys.folder, NOON)
-        assert (await desk.settle()).size == 62
+        assert (await desk.settle()).size == 65
         await look_at_purchases(verification)
 
     monkeypatch.setattr(Verification, "purchases", others_go_on)
@@ -461,4 +461,4 @@ async def test_nobody_gives_a_checkpoint_up_by_saying_so_in_the_database(desk: S
     found = [one for one in await desk.faults() if "constraint" not in one]
 
     assert any("is not the one that the log announced last" in one for one in found), found
-    assert any("the last checkpoint" in one and "not the first 58 of this log" in one for one in found), found
+    assert any("the last checkpoint" in one and "not the first 61 of this log" in one for one in found), found
