@@ -21,6 +21,7 @@ from api import (
     auditing,
     bundles,
     cases,
+    client_links,
     cuts,
     erasures,
     exports,
@@ -47,6 +48,7 @@ VERSION = "0.1.0"
 
 ROUTERS: tuple[APIRouter | Pages, ...] = (
     cases.router,
+    client_links.router,
     attachments.router,
     bundles.router,
     exports.router,

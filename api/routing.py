@@ -299,6 +299,7 @@ PARTS: dict[str, Callable[[Case, str], bool]] = {
     "proposal": lambda case, part: case.proposal(part) is not None,
     "ground": lambda case, part: case.ground(part) is not None,
     "message": lambda case, part: part in {f"m{seq}" for seq in case.client_messages},
+    "link": lambda case, part: case.client_link(part) is not None,
 }
 
 

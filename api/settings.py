@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = Field(
         default=None, description="keys the fingerprints of requests; at least 32 characters"
     )
+    organisation: str = Field(default="Step-Into", description="the agency's name, as its clients know it")
     support_address: str = Field(default="support@localhost", description="the address that clients write to")
     mail_host: str | None = Field(
         default=None, description="our own mail server, whose Received and Authentication-Results count"

@@ -14,7 +14,7 @@ from api.errors import RefusalBody
 from storage.batch import Entry
 from workflow.cases import Case, Ground, Pointer, Proposal, Purchase, RemedyGiven, case_number_text
 from workflow.deadlines import DeadlineKind, deadlines
-from workflow.events import AttachmentAdded, MessageReceived, MessageSent, Opened, Recorded
+from workflow.events import AttachmentAdded, MessageReceived, MessageSent, OfferAnswered, Opened, Recorded
 from workflow.guards import Context, missing_approvals, who_can_approve
 from workflow.money import Money
 from workflow.people import Person
@@ -131,6 +131,7 @@ class RemedyView(TypedDict):
     minutes: int | None
     channel: str | None
     host: str | None
+    accepted: bool | None
     ended: str | None
 
 
@@ -152,6 +153,13 @@ class PermissionView(TypedDict):
 class LinkView(TypedDict):
     kind: LinkKind
     case: str
+
+
+class ClientLinkView(TypedDict):
+    """By which the client sees the case; nobody can be told its secret again."""
+
+    id: str
+    expires_at: datetime
 
 
 class ErasureRequestView(TypedDict):
@@ -181,6 +189,7 @@ class CaseView(TypedDict):
     proposals: list[ProposalView]
     remedies: list[RemedyView]
     links: list[LinkView]
+    client_links: list[ClientLinkView]
     follows: str | None
     unverified_of: str | None
     answered: bool
@@ -222,6 +231,7 @@ def case_view(entry: Entry, actor: Actor, now: datetime, context: Context) -> Ca
         "proposals": [proposal_view(case, one, texts, now, context) for one in case.proposals],
         "remedies": [remedy_view(one, texts) for one in case.remedies],
         "links": [{"kind": one.kind, "case": one.case} for one in case.links],
+        "client_links": [{"id": one.id, "expires_at": one.expires_at} for one in case.issued_links],
         "follows": case.follows,
         "unverified_of": case.unverified_of,
         "answered": case.is_answered,
@@ -323,6 +333,7 @@ def remedy_view(remedy: RemedyGiven, texts: dict[str, str]) -> RemedyView:
         "minutes": remedy.minutes,
         "channel": text_or_none(texts, remedy.channel),
         "host": remedy.host,
+        "accepted": remedy.accepted if isinstance(remedy.accepted, bool) else None,
         "ended": remedy.ended,
     }
 
@@ -475,6 +486,7 @@ class MessageView(TypedDict):
     at: str
     by: str
     awaits_reply: bool
+    accepts: NotRequired[bool]  # an offer, of the client's answer to one
 
 
 class NoteView(TypedDict):
@@ -495,24 +507,28 @@ class AttachmentView(TypedDict):
 
 
 def messages_of(history: Sequence[Recorded], texts: dict[str, str]) -> list[MessageView]:
-    """The conversation, oldest first; the inquiry itself is its first message."""
+    """The conversation, oldest first; the inquiry itself is its first message.
+
+    An answer to an offer is one too, with or without further words.
+    """
     views: list[MessageView] = []
     for one in history:
         event, data = one.event, one.data
-        if not isinstance(data, Opened | MessageReceived | MessageSent):
+        if not isinstance(data, Opened | MessageReceived | MessageSent | OfferAnswered):
             continue
         field = "message" if isinstance(data, Opened) else "text"
-        views.append(
-            {
-                "id": f"m{event.seq}",
-                "direction": Direction.OUTBOUND if isinstance(data, MessageSent) else Direction.INBOUND,
-                "subject": texts.get(f"{event.seq}/subject", ERASED) if "subject" in event.personal else None,
-                "text": texts.get(f"{event.seq}/{field}", ERASED),
-                "at": event.at,
-                "by": event.actor,
-                "awaits_reply": isinstance(data, MessageSent) and data.awaits_reply,
-            }
-        )
+        view: MessageView = {
+            "id": f"m{event.seq}",
+            "direction": Direction.OUTBOUND if isinstance(data, MessageSent) else Direction.INBOUND,
+            "subject": texts.get(f"{event.seq}/subject", ERASED) if "subject" in event.personal else None,
+            "text": texts.get(f"{event.seq}/{field}", ERASED) if field in event.personal else "",
+            "at": event.at,
+            "by": event.actor,
+            "awaits_reply": isinstance(data, MessageSent) and data.awaits_reply,
+        }
+        if isinstance(data, OfferAnswered):
+            view["accepts"] = data.accepted
+        views.append(view)
     return views
 
 

@@ -75,6 +75,8 @@ ROUTES: dict[str, Route] = {
     f"GET {CASE}/attachments/{{attachment_id}}": READING,
     f"POST {CASE}/attachments": Route(who=RECORDERS),  # a form
     f"POST {CASE}/links": addition(RECORDERS, kind="related", case="the other"),
+    f"POST {CASE}/client-links": addition(WORKERS),
+    f"POST {CASE}/client-links/{{link_id}}/revocation": addition(WORKERS, **BECAUSE),
     f"GET {CASE}/events": READING,
     f"GET {CASE}/replay": READING,
     f"GET {CASE}/difference": msgspec.structs.replace(READING, query="from=1"),
@@ -138,6 +140,7 @@ async def a_furnished_case(service: Service) -> dict[str, str]:
     first = done(await service.ana.get(f"/v1/cases/{case['id']}/events"))["items"][0]
     about = {"seq": 1, "hash": first["hash"], "severity": "minor", "text": "why?"}
     finding = await service.audrey.add(case["id"], "findings", **about)
+    link = await service.ana.add(case["id"], "client-links")
     sample = done(await service.audrey.post("/v1/samples", {"size": 1}), 201)
     await service.desk.sequencer.settle()
     return {
@@ -151,6 +154,7 @@ async def a_furnished_case(service: Service) -> dict[str, str]:
         "token_id": "token-bo",
         "tile": "0/000.p/1",
         "finding_id": finding["id"],
+        "link_id": link["id"],
         "sample_id": sample["id"],
     }
 

@@ -77,6 +77,8 @@ class Day:
             ("ana", f"{case}/messages", {"text": "Hello", "direction": "outbound"}),
             ("ana", f"{case}/messages/{{message_id}}/no-answer-needed", because),
             ("ana", f"{case}/links", {"kind": "related", "case": self.other}),
+            ("ana", f"{case}/client-links", {}),
+            ("ana", f"{case}/client-links/{{link_id}}/revocation", because),
             ("ana", f"{case}/transitions", {"trigger": "offer_adjustment", "data": offer, **because}),
             ("lou", f"{case}/hold/release", because),
             ("audrey", f"{case}/findings", found),

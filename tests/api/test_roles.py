@@ -58,7 +58,7 @@ async def test_nothing_is_told_to_somebody_who_is_not_signed_in(name: str, servi
     route = ROUTES[name]
     stranger = service.signed_in(None)
     names = "case_id", "ground_id", "proposal_id", "message_id", "seq", "attachment_id", "tile"
-    parts = dict.fromkeys((*names, "finding_id", "sample_id"), "nothing")
+    parts = dict.fromkeys((*names, "finding_id", "sample_id", "link_id"), "nothing")
 
     status = await use(stranger, name, route, {**parts, "person_id": "nobody", "token_id": "none"})
 
