@@ -14,6 +14,7 @@ import msgspec
 from starlette.requests import Request
 
 from api.errors import Stale
+from api.limits import ClientLimits
 from api.settings import Settings
 from storage import cases, people, schema
 from storage.batch import Repeat
@@ -65,6 +66,7 @@ class Desk:
         self.sequencer = Sequencer(database, clock=clock)
         self.erasures = Erasures(database, self.ledger, clock)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
+        self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
         self.directory_read_at = 0.0
         self.ready = False

@@ -48,7 +48,9 @@ class Requests:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *SAFE_HEADERS]
+                said = {name for name, _ in message["headers"]}
+                safe = [one for one in SAFE_HEADERS if one[0] not in said]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *safe]
             await send(message)
 
         try:

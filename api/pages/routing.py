@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import structlog
 from starlette.datastructures import FormData
-from starlette.formparsers import FormParser
+from starlette.formparsers import FormParser, MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -165,7 +165,10 @@ async def read_form(request: Request, limit: int) -> FormData:
         yield octets
         yield b""
 
-    return await FormParser(request.headers, stream()).parse()
+    try:
+        return await FormParser(request.headers, stream()).parse()
+    except MultiPartException as too_much:
+        raise HttpProblem(413, "too_large", too_much.message) from too_much
 
 
 # Routes.

@@ -1,0 +1,363 @@
+"""What a client may see of their case, and nothing else: made of what was recorded, in words of one language.
+
+Whatever is not named here never reaches a client: neither who works on it nor what colleagues wrote or found.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+
+from api import views as v
+from api.pages.client_words import Words
+from workflow.cases import Case, RemedyGiven, case_number_text
+from workflow.deadlines import DeadlineKind, deadlines
+from workflow.events import AttachmentAdded, MessageBounced, OfferAnswered, Recorded
+from workflow.guards import Context, GuardContext, within_reopening_days
+from workflow.policy import Category, ClauseId
+from workflow.roles import CLIENTS, Actor
+from workflow.states import CaseState, Direction, RemedyKind, Resolution, ResumeReason
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """`until` is the last day for an answer, `seq` what the answer has to name."""
+
+    seq: int
+    text: str
+    at: str
+    until: str
+
+
+class Said(msgspec.Struct, frozen=True, kw_only=True):
+    """A message from the client or to them. `notes` are what was recorded of it besides its text."""
+
+    is_theirs: bool
+    who: str
+    at: datetime
+    when: str
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    id: str
+    text: str
+    notes: tuple[str, ...] = ()
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole page. `asked` is what they are asked to answer, if anything is; `offer` what they can take."""
+
+    number: str
+    subject: str
+    where: tuple[str, ...]
+    given: tuple[str, ...]
+    next: tuple[str, ...]
+    asked: str | None
+    offer: Offer | None
+    may_write: bool
+    said: tuple[Said, ...]
+    rules: tuple[Rule, ...]
+    policy: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Of something that the client did on this page. `what` is message, accepted or declined."""
+
+    number: str
+    what: str
+    seq: int
+    at: datetime
+    when: str
+    fingerprint: str
+    text: str
+    offer: str | None
+
+
+class Seeing:
+    """One case, at one moment, in one language."""
+
+    def __init__(
+        self,
+        *,
+        case: Case,
+        history: Sequence[Recorded],
+        texts: dict[str, str],
+        context: Context,
+        words: Words,
+        now: datetime,
+    ) -> None:
+        self.case = case
+        self.history = history
+        self.texts = texts
+        self.context = context
+        self.words = words
+        self.now = now
+
+    def seen(self) -> Seen:
+        case = self.case
+        return Seen(
+            number=case_number_text(case.number),
+            subject=self.text(case.title),
+            where=(*self.where(), *self.waits()),
+            given=tuple(self.given()),
+            next=tuple(self.next()),
+            asked=self.asked(),
+            offer=self.offer(),
+            may_write=self.may_write,
+            said=tuple(self.said()),
+            rules=tuple(self.rules()),
+            policy=self.context.policy_for(case).version,
+        )
+
+    @property
+    def last(self) -> RemedyGiven:
+        """The latest remedy; only of a case that has had one."""
+        return self.case.remedies[-1]
+
+    @property
+    def may_write(self) -> bool:
+        """For as long as the case could be taken up again; what comes later becomes a case of its own."""
+        client = Actor(kind="client", id="", roles=CLIENTS)
+        asked = GuardContext(case=self.case, actor=client, now=self.now, context=self.context)
+        return within_reopening_days(asked) is None
+
+    # Where it stands.
+
+    def where(self) -> Iterator[str]:
+        case, words = self.case, self.words
+        match case.state:
+            case CaseState.OPENED:
+                yield words("where.opened", received=words.day(case.received_at))
+            case CaseState.INVESTIGATING:
+                yield self.investigating()
+            case CaseState.ADJUSTMENT_OFFERED:
+                yield self.offered()
+            case CaseState.CONSULTATION_SCHEDULED:
+                over = "" if self.now < self.ends_at() else ".past"
+                yield words(f"where.consultation_scheduled{over}", **self.appointment(self.last))
+            case CaseState.COMPENSATION_ISSUED:
+                yield words("where.compensation_issued", **self.payment(self.last))
+            case CaseState.REFUNDED:
+                yield words("where.refunded", **self.payment(self.last))
+            case CaseState.CLOSED if case.resolution is not None and case.closed_at is not None:
+                yield words(f"where.closed.{case.resolution}", closed=words.day(case.closed_at))
+
+    def investigating(self) -> str:
+        if not self.case.remedies:
+            return self.words("where.investigating")
+        if self.last.ended == ResumeReason.PAYMENT_FAILED:
+            return self.words("where.investigating.payment_failed", **self.payment(self.last))
+        return self.words("where.investigating.again")
+
+    def offered(self) -> str:
+        words, offer = self.words, self.last
+        if isinstance(offer.accepted, bool):
+            answer = "accepted" if offer.accepted else "declined"
+            return words(f"where.adjustment_offered.{answer}", answered=self.answered(offer))
+        if self.case.offer_due is not None and self.now > self.case.offer_due:
+            return words("where.adjustment_offered.over", until=words.day(self.case.offer_due))
+        return words("where.adjustment_offered")
+
+    def waits(self) -> Iterator[str]:
+        """For an answer to something else than an offer that says so itself."""
+        if self.case.waiting_since is not None and self.case.open_offer is None:
+            yield self.words("where.waiting")
+
+    def answered(self, offer: RemedyGiven) -> str:
+        """When the client answered it."""
+        answers = (
+            one.at for one in self.history if isinstance(one.data, OfferAnswered) and one.data.offer == offer.seq
+        )
+        return self.words.day(next(answers))
+
+    def ends_at(self) -> datetime:
+        return (self.last.starts_at or self.now) + timedelta(minutes=self.last.minutes or 0)
+
+    def appointment(self, remedy: RemedyGiven) -> dict[str, object]:
+        starts_at, channel = remedy.starts_at or remedy.at, remedy.channel
+        return {
+            "starts": self.words.moment(starts_at),
+            "minutes": remedy.minutes,
+            "channel": self.text(channel) if channel else "",
+        }
+
+    def payment(self, remedy: RemedyGiven) -> dict[str, object]:
+        """What was granted or paid, and when it was recorded."""
+        proposal = self.case.proposal(remedy.proposal)
+        kind = proposal.kind if proposal else None
+        return {
+            "amount": str(proposal.amount) if proposal else "",
+            "at": self.words.day(remedy.at),
+            "what": self.words(f"kind.{kind}") if kind else "",
+            "What": self.words(f"Kind.{kind}") if kind else "",
+        }
+
+    # What was given, and holds.
+
+    def given(self) -> Iterator[str]:
+        for remedy in self.case.remedies:
+            if remedy.ended is None:
+                yield from self.held(remedy)
+
+    def held(self, remedy: RemedyGiven) -> Iterator[str]:
+        words = self.words
+        match remedy.kind:
+            case RemedyKind.REFUND | RemedyKind.COMPENSATION:
+                yield words(f"given.{remedy.kind}", **self.payment(remedy))
+            case RemedyKind.CONSULTATION:
+                yield words("given.consultation", **self.appointment(remedy))
+            case RemedyKind.ADJUSTMENT if remedy.accepted is True:
+                yield words("given.adjustment.accepted", answered=self.answered(remedy))
+            case RemedyKind.ADJUSTMENT if self.case.resolution is Resolution.REMEDY_ACCEPTED:
+                yield words("given.adjustment", at=words.day(remedy.at))
+            case _:
+                pass
+
+    # What happens next.
+
+    def next(self) -> Iterator[str]:
+        case, words = self.case, self.words
+        if case.state is CaseState.CLOSED:
+            yield self.after_closing()
+            return
+        if case.state is CaseState.CONSULTATION_SCHEDULED and self.now < self.ends_at():
+            yield words("next.consultation", **self.appointment(self.last))
+        if case.state in {CaseState.COMPENSATION_ISSUED, CaseState.REFUNDED}:
+            yield words("next.settled")
+        if case.waiting_since is not None:
+            yield words("next.waiting")
+            return
+        due = {one.kind: one.due_at for one in deadlines(case)}
+        for kind in (DeadlineKind.FIRST_ANSWER, DeadlineKind.NEXT_UPDATE):
+            if kind in due:
+                late = ".late" if due[kind] < self.now else ""
+                yield words(f"next.{kind}{late}", due=words.moment(due[kind]))
+                return
+
+    def after_closing(self) -> str:
+        days = self.context.settings_now(self.now).reopening_days
+        if not self.may_write or self.case.closed_at is None:
+            return self.words("next.ended")
+        return self.words("next.closed", until=self.words.day(self.case.closed_at + timedelta(days=days)))
+
+    # What is expected of them.
+
+    def asked(self) -> str | None:
+        if self.case.waiting_since is None or self.offer() is not None:
+            return None
+        if self.case.open_offer is not None:
+            return self.words("needs.offer.over")
+        return self.words("needs.answer", asked=self.words.day(self.case.waiting_since))
+
+    def offer(self) -> Offer | None:
+        """That can still be answered."""
+        offer, due = self.case.open_offer, self.case.offer_due
+        if offer is None or due is None or self.now > due:
+            return None
+        return Offer(
+            seq=offer.seq,
+            text=self.offer_text(offer),
+            at=self.words.day(offer.at),
+            until=self.words.day(due),
+        )
+
+    def offer_text(self, offer: RemedyGiven) -> str:
+        return self.text(offer.description) if offer.description else ""
+
+    # What was said.
+
+    def said(self) -> Iterator[Said]:
+        files = Counter(one.data.message for one in self.history if isinstance(one.data, AttachmentAdded))
+        bounced = {one.data.message for one in self.history if isinstance(one.data, MessageBounced)}
+        for one in v.messages_of(self.history, self.texts):
+            at, seq = datetime.fromisoformat(one["at"]), one["id"].removeprefix("m")
+            is_kept = not one["text"] or any(f"{seq}/{field}" in self.texts for field in ("text", "message"))
+            yield Said(
+                is_theirs=one["direction"] is Direction.INBOUND,
+                who=self.who(one),
+                at=at,
+                when=self.words.moment(at),
+                text=one["text"] if is_kept else self.words("message.erased"),
+                notes=tuple(self.notes(one, files[one["id"]], is_lost=one["id"] in bounced)),
+            )
+
+    def who(self, message: v.MessageView) -> str:
+        """Never anybody's name; those who want to be known sign what they write."""
+        by = message["by"].partition(":")[0]
+        if message["direction"] is Direction.INBOUND:
+            return self.words("message.you.noted" if by == "person" else "message.you")
+        return self.words("message.us" if by == "person" else "message.us.automatic")
+
+    def notes(self, message: v.MessageView, files: int, *, is_lost: bool) -> Iterator[str]:
+        if "accepts" in message:
+            yield self.words("message.accepted" if message["accepts"] else "message.declined")
+        if files:
+            yield self.words("message.files", count=files)
+        if is_lost:
+            yield self.words("message.bounced")
+
+    # The rules.
+
+    def rules(self) -> Iterator[Rule]:
+        """Chosen by what the inquiry is about, never by what was found: that is told in letters."""
+        version = self.context.policy_for(self.case)
+        wanted = {*ALWAYS, *ALSO.get(self.case.category, ())}
+        decided = set(self.deciding())
+        for clause in version.clauses:
+            if clause.id in wanted | decided:
+                notes = []
+                if clause.id is ClauseId.P5:
+                    notes.append(self.words("rules.window", days=version.settings.window_days))
+                if clause.id in decided:
+                    notes.append(self.words("rules.decided"))
+                yield Rule(id=clause.id, text=clause.text, notes=tuple(notes))
+
+    def deciding(self) -> Iterator[str]:
+        """The clauses of refunds that were made."""
+        for remedy in self.case.remedies:
+            proposal = self.case.proposal(remedy.proposal)
+            if remedy.ended is None and proposal is not None and proposal.judgement is not None:
+                yield from proposal.judgement.clauses
+
+    # Receipts.
+
+    def receipt(self, seq: int) -> Receipt | None:
+        """Of what the client did here; None for anything else."""
+        found = next((one for one in self.history if one.event.seq == seq), None)
+        if found is None or not found.event.actor.startswith("client:"):
+            return None
+        what, offer = "message", None
+        if isinstance(found.data, OfferAnswered):
+            what = "accepted" if found.data.accepted else "declined"
+            offer = next(self.offer_text(one) for one in self.case.remedies if one.seq == found.data.offer)
+        return Receipt(
+            number=case_number_text(self.case.number),
+            what=what,
+            seq=seq,
+            at=found.at,
+            when=self.words.moment(found.at),
+            fingerprint=fingerprint(found.hash),
+            text=self.texts.get(f"{seq}/text", ""),
+            offer=offer,
+        )
+
+    def text(self, pointer: str) -> str:
+        return self.texts.get(pointer, self.words("message.erased"))
+
+
+# P4 with its two exceptions decides every case, whatever it is about.
+ALWAYS = (ClauseId.P3, ClauseId.P4, ClauseId.P5, ClauseId.P6, ClauseId.P9)
+ALSO: dict[Category, tuple[ClauseId, ...]] = {
+    Category.CANCELLATION: (ClauseId.P1,),
+    Category.RESULTS: (ClauseId.P7, ClauseId.P8),
+    Category.DELAY: (ClauseId.P2, ClauseId.P8),
+    Category.MISCOMMUNICATION: (ClauseId.P2, ClauseId.P8),
+    Category.OTHER: (ClauseId.P2,),
+}
+
+
+def fingerprint(digest: str) -> str:
+    """The first 64 bits, as people read them out: `3f9a 12bc 77de 01aa`."""
+    return " ".join(digest[at : at + 4] for at in range(0, 16, 4))
