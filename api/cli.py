@@ -11,7 +11,7 @@ import sys
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -312,6 +312,28 @@ def make_link(
         command, secret = new_link((await known_person(desk, email)).id, desk.clock())
         await submit(desk, command)
         return f"{url.rstrip('/')}/sign-in/{secret}"
+
+    typer.echo(at_the_desk(work))
+
+
+@cli.command("client-link")
+def make_client_link(
+    name: CaseName,
+    *,
+    days: Annotated[int, typer.Option(min=1, max=366, help="How long it is good.")] = 90,
+    url: Annotated[str, typer.Option(help="Where the desk is served.")] = "http://127.0.0.1:8000",
+) -> None:
+    """Print a secret link at which the client sees this case and answers. It is shown this once."""
+    from api.client_links import new_client_link, path_of
+    from storage import cases
+
+    async def work(desk: "Desk") -> str:
+        case_id = await cases.find(desk.database, name)
+        if case_id is None:
+            raise NotFound(f"case: {name}")
+        command, secret = new_client_link(desk.clock() + timedelta(days=days))
+        await submit(desk, command, case_id)
+        return f"{url.rstrip('/')}{path_of(secret)}"
 
     typer.echo(at_the_desk(work))
 

@@ -25,7 +25,7 @@ from api.limits import origin_of
 from api.pages.client_seen import Receipt, Seeing
 from api.pages.client_words import ENGLISH, Words
 from api.pages.frame import desk_page
-from api.pages.rendering import page
+from api.pages.rendering import TEMPLATES, page
 from api.pages.routing import PageCall, Pages, field_of, from_elsewhere, is_private, read_form
 from api.routing import Call, Handler, PageRoute
 from storage import cases, client_links, people
@@ -260,6 +260,7 @@ async def seeing(call: ClientCall) -> Seeing:
         texts=await cases.texts_of(call.desk.database, call.case.id),
         context=await call.desk.context(),
         words=call.words,
+        organisation=call.desk.settings.organisation,
         now=call.desk.clock(),
     )
 
@@ -417,6 +418,7 @@ async def receipt(call: ClientCall, seq: str) -> Response:
 # The desk's side: links are made, listed and revoked.
 
 DAYS = (7, 30, USUAL.days, 180, LONGEST_CLIENT_LINK.days)
+TEMPLATES.globals |= {"client_link_days": DAYS, "client_link_usual": USUAL.days}
 
 
 @pages.get("/cases/{number}/client-links", READERS)

@@ -30,13 +30,14 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
-    """A message from the client or to them. `notes` are what was recorded of it besides its text."""
+    """A message from the client or to them. `answer` is what it says to an offer, `notes` what else was recorded."""
 
     is_theirs: bool
     who: str
     at: datetime
     when: str
     text: str
+    answer: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -47,11 +48,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole page. `asked` is what they are asked to answer, if anything is; `offer` what they can take."""
+    """The whole page. `asked` is what they are asked to answer, if anything is.
+
+    `offer` is what they can take now, `offered` what was offered last and can be answered no more.
+    """
 
     number: str
     subject: str
     where: tuple[str, ...]
+    offered: str | None
     given: tuple[str, ...]
     next: tuple[str, ...]
     asked: str | None
@@ -86,6 +91,7 @@ class Seeing:
         texts: dict[str, str],
         context: Context,
         words: Words,
+        organisation: str,
         now: datetime,
     ) -> None:
         self.case = case
@@ -93,6 +99,7 @@ class Seeing:
         self.texts = texts
         self.context = context
         self.words = words
+        self.organisation = organisation
         self.now = now
 
     def seen(self) -> Seen:
@@ -101,6 +108,7 @@ class Seeing:
             number=case_number_text(case.number),
             subject=self.text(case.title),
             where=(*self.where(), *self.waits()),
+            offered=self.offered_before(),
             given=tuple(self.given()),
             next=tuple(self.next()),
             asked=self.asked(),
@@ -129,7 +137,8 @@ class Seeing:
         case, words = self.case, self.words
         match case.state:
             case CaseState.OPENED:
-                yield words("where.opened", received=words.day(case.received_at))
+                asked = "" if case.waiting_since is None else ".asked"
+                yield words(f"where.opened{asked}", received=words.day(case.received_at))
             case CaseState.INVESTIGATING:
                 yield self.investigating()
             case CaseState.ADJUSTMENT_OFFERED:
@@ -188,7 +197,7 @@ class Seeing:
         proposal = self.case.proposal(remedy.proposal)
         kind = proposal.kind if proposal else None
         return {
-            "amount": str(proposal.amount) if proposal else "",
+            "amount": self.words.money(proposal.amount) if proposal else "",
             "at": self.words.day(remedy.at),
             "what": self.words(f"kind.{kind}") if kind else "",
             "What": self.words(f"Kind.{kind}") if kind else "",
@@ -208,8 +217,6 @@ class Seeing:
                 yield words(f"given.{remedy.kind}", **self.payment(remedy))
             case RemedyKind.CONSULTATION:
                 yield words("given.consultation", **self.appointment(remedy))
-            case RemedyKind.ADJUSTMENT if remedy.accepted is True:
-                yield words("given.adjustment.accepted", answered=self.answered(remedy))
             case RemedyKind.ADJUSTMENT if self.case.resolution is Resolution.REMEDY_ACCEPTED:
                 yield words("given.adjustment", at=words.day(remedy.at))
             case _:
@@ -263,6 +270,11 @@ class Seeing:
             until=self.words.day(due),
         )
 
+    def offered_before(self) -> str | None:
+        if self.case.state is not CaseState.ADJUSTMENT_OFFERED or self.offer() is not None:
+            return None
+        return self.offer_text(self.last)
+
     def offer_text(self, offer: RemedyGiven) -> str:
         return self.text(offer.description) if offer.description else ""
 
@@ -280,7 +292,8 @@ class Seeing:
                 at=at,
                 when=self.words.moment(at),
                 text=one["text"] if is_kept else self.words("message.erased"),
-                notes=tuple(self.notes(one, files[one["id"]], is_lost=one["id"] in bounced)),
+                answer=self.answer(one),
+                notes=tuple(self.notes(files[one["id"]], is_lost=one["id"] in bounced)),
             )
 
     def who(self, message: v.MessageView) -> str:
@@ -288,11 +301,14 @@ class Seeing:
         by = message["by"].partition(":")[0]
         if message["direction"] is Direction.INBOUND:
             return self.words("message.you.noted" if by == "person" else "message.you")
-        return self.words("message.us" if by == "person" else "message.us.automatic")
+        return self.words("message.us" if by == "person" else "message.us.automatic", organisation=self.organisation)
 
-    def notes(self, message: v.MessageView, files: int, *, is_lost: bool) -> Iterator[str]:
-        if "accepts" in message:
-            yield self.words("message.accepted" if message["accepts"] else "message.declined")
+    def answer(self, message: v.MessageView) -> str:
+        if "accepts" not in message:
+            return ""
+        return self.words("message.accepted" if message["accepts"] else "message.declined")
+
+    def notes(self, files: int, *, is_lost: bool) -> Iterator[str]:
         if files:
             yield self.words("message.files", count=files)
         if is_lost:

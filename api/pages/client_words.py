@@ -5,6 +5,7 @@ Another language is another table with the same keys, and its own way to write a
 
 from datetime import date, datetime
 
+from workflow.money import Money
 from workflow.timezones import zone
 
 MONTHS = (
@@ -33,6 +34,7 @@ ENGLISH: dict[str, str] = {
     # Where it stands, by state; what is recorded besides makes variants.
     "where": "Where your case stands",
     "where.opened": "We have received your message of {received}. Nobody has begun to look into it yet.",
+    "where.opened.asked": "We have received your message of {received}.",
     "where.investigating": "We are looking into your case and finding out what happened.",
     "where.investigating.again": "We are looking into your case again.",
     "where.investigating.payment_failed": "The refund of {amount} that we recorded on {at} came back to us."
@@ -52,14 +54,14 @@ ENGLISH: dict[str, str] = {
     "where.closed.no_response": "Your case was closed on {closed}, because we had no answer from you.",
     "where.closed.duplicate": "Your case was closed on {closed}, because the same matter had been recorded already.",
     "where.closed.spam": "Your case was closed on {closed}.",
+    "where.offer": "The offer was:",
     "where.waiting": "We have asked you something and wait for your answer.",
     # What was given and still holds.
     "given": "What you have received",
     "given.refund": "Refund of {amount}, recorded on {at}",
-    "given.compensation": "{what} worth {amount}, recorded on {at}",
+    "given.compensation": "{What} worth {amount}, recorded on {at}",
     "given.consultation": "Consultation on {starts}, {minutes} minutes",
     "given.adjustment": "Change to your service, offered on {at}",
-    "given.adjustment.accepted": "Change to your service, accepted on {answered}",
     "kind.service_credit": "a credit for our services",
     "kind.extra_service": "an extra service",
     "kind.discount": "a discount",
@@ -142,7 +144,7 @@ ENGLISH: dict[str, str] = {
     "rules": "The rules that apply",
     "rules.explained": "These are the clauses of our published rules that cases like yours are decided by"
     " (version {version}).",
-    "rules.window": "It is {days} days.",
+    "rules.window": "Here that means {days} days.",
     "rules.decided": "Your refund rests on this clause.",
     # What else can happen.
     "gone.title": "This link does not lead anywhere",
@@ -165,7 +167,7 @@ ENGLISH: dict[str, str] = {
 
 
 class Words:
-    """One language: texts by key, and dates in the desk's time zone."""
+    """One language: texts by key, amounts, and dates in the desk's time zone."""
 
     def __init__(self, texts: dict[str, str], timezone: str) -> None:
         self.texts = texts
@@ -174,6 +176,11 @@ class Words:
 
     def __call__(self, key: str, **facts: object) -> str:
         return self.texts[key].format(**facts) if facts else self.texts[key]
+
+    def money(self, amount: Money) -> str:
+        """`1,180.00 EUR`."""
+        whole, point, fraction = amount.decimal_text().partition(".")
+        return f"{int(whole):,}{point}{fraction} {amount.currency}"
 
     def day(self, when: datetime | date) -> str:
         """`5 March 2026`."""
