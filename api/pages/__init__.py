@@ -2,4 +2,5 @@
 
 from api.pages import case, client, queue, sign_in
 
-PAGES = (sign_in.pages, queue.pages, case.pages, client.pages)
+# The case page answers whatever lies one step below it, so what is more special comes first.
+PAGES = (sign_in.pages, queue.pages, client.pages, case.pages)

@@ -1,5 +1,6 @@
 """What the case page shows of a case to one reader."""
 
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from workflow.cases import case_number_text
 from workflow.errors import Refused
 from workflow.permissions import permissions
 from workflow.policy import Decision, ReasonCode, Refund, approvals_needed
-from workflow.roles import WORKERS
+from workflow.roles import LINKERS, WORKERS
 
 SHOWN_ENTRIES = 40  # of a conversation, unless all of it is asked for
 SHOWN_EVENTS = 60
@@ -31,7 +32,7 @@ MOST_CHARACTERS = 20_000  # of one message, unless all of it is asked for
 SHORT_DIGEST = 12
 SPEAKS_FOR_A_REFUND = frozenset({ReasonCode.BEFORE_DELIVERY, ReasonCode.GROUND_VERIFIED})
 OF_ANOTHER_STAGE = frozenset({"payout_is_under_way", "proposal_is_open", "proposal_is_of_this_remedy"})
-SAID = frozenset({e.Opened, e.MessageReceived, e.MessageSent, e.NoteAdded})
+SAID = frozenset({e.Opened, e.MessageReceived, e.MessageSent, e.OfferAnswered, e.NoteAdded})
 
 
 class NotNow(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +80,8 @@ class CasePage(CaseForms):
             "grounds": [self.ground(one) for one in self.view["grounds"]],
             "proposals": [self.proposal(one) for one in self.view["proposals"]],
             "neighbours": self.neighbours(),
+            "may_link": self.actor.may(LINKERS),
+            "link_key": secrets.token_hex(16),
             "path": self.path(),
             "history": self.history.told if self.whole else self.history.told[-SHOWN_EVENTS:],
             "earlier": 0 if self.whole else max(0, len(self.history.told) - SHOWN_EVENTS),
@@ -176,7 +179,7 @@ class CasePage(CaseForms):
         event = one.event
         letter = letters.get(f"m{event.seq}")
         said = letter["text"] if letter else self.found.texts.get(f"{event.seq}/text", v.ERASED)
-        is_client = isinstance(one.data, e.Opened | e.MessageReceived)
+        is_client = isinstance(one.data, e.Opened | e.MessageReceived | e.OfferAnswered)
         sender = self.found.texts.get(f"{event.seq}/sender", "")
         most = len(said) if self.whole else MOST_CHARACTERS
         return {
@@ -186,6 +189,7 @@ class CasePage(CaseForms):
             "who": self.client_name(sender) if is_client else self.history.who(event.actor),
             "how": self.how(one),
             "subject": (letter["subject"] or "") if letter else "",
+            "accepts": letter.get("accepts") if letter else None,
             "text": said[:SHOWN_CHARACTERS],
             "rest": said[SHOWN_CHARACTERS:most],
             "cut": max(0, len(said) - most),
@@ -211,6 +215,8 @@ class CasePage(CaseForms):
             return "by mail"
         if isinstance(one.data, e.MessageSent):
             return "" if one.event.actor.startswith("person:") else "automatic"
+        if one.event.actor.startswith("client:"):
+            return "on their page"
         return f"by phone or letter, written down by {self.history.who(one.event.actor)}"
 
     def files(self) -> list[v.AttachmentView]:

@@ -449,7 +449,7 @@ async def revoke_link(call: PageCall, number: str, link_id: str) -> Response:
         await call.desk.submit(call, RevokeClientLink(link_id=link_id, reason=call.field("reason")), entry.case.id)
     back = call.field("back")
     target = f"/cases/{case_number_text(entry.case.number)}"
-    return RedirectResponse(target if back == "case" else f"{target}/client-links", HTTPStatus.SEE_OTHER)
+    return RedirectResponse(f"{target}{'#' if back == 'case' else '/'}client-links", HTTPStatus.SEE_OTHER)
 
 
 def expiry_in(days: str, now: datetime) -> datetime:
@@ -472,10 +472,11 @@ async def links_page(call: PageCall, entry: Entry, status: int = 200, **facts: A
     case = entry.case
     if call.request.method == "GET":
         await call.desk.record_read(call, case.id, case.version, "client links")
-    response = await desk_page(
+    return await desk_page(
         call,
         "client_link.html",
         here="",
+        status=status,
         **({"reasons": [], "made": None, "address": ""} | facts),
         number=case_number_text(case.number),
         title=entry.texts.get(case.title, ""),
@@ -484,5 +485,3 @@ async def links_page(call: PageCall, entry: Entry, status: int = 200, **facts: A
         may_link=call.caller.actor.may(LINKERS),
         key=secrets.token_hex(16),
     )
-    response.status_code = status
-    return response

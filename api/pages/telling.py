@@ -55,7 +55,15 @@ KINDS: dict[type[e.EventData], Kind] = {
         (e.PurchaseChanged, e.GroundRecorded, e.GroundVerified, e.Recategorized, e.RequestedAtCorrected), Kind.FACTS
     ),
     **dict.fromkeys(
-        (e.NoteAdded, e.MessageReceived, e.MessageSent, e.MessageBounced, e.AnswerWaived, e.AttachmentAdded),
+        (
+            e.NoteAdded,
+            e.MessageReceived,
+            e.MessageSent,
+            e.MessageBounced,
+            e.OfferAnswered,
+            e.AnswerWaived,
+            e.AttachmentAdded,
+        ),
         Kind.TALK,
     ),
     **dict.fromkeys(
@@ -63,6 +71,8 @@ KINDS: dict[type[e.EventData], Kind] = {
             e.Assigned,
             e.ParticipantsSet,
             e.Linked,
+            e.ClientLinkIssued,
+            e.ClientLinkRevoked,
             e.HoldPlaced,
             e.HoldReleased,
             e.ErasureRequested,
@@ -150,6 +160,10 @@ def did_to_case(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"set whose mail counts as the client's: {count} besides them"
         case e.Linked(kind=kind):
             return "linked another case" if kind == "related" else "linked the case that this one repeats"
+        case e.ClientLinkIssued(expires_at=expires_at):
+            return f"made a link by which the client sees the case, until {minute(expires_at)}"
+        case e.ClientLinkRevoked(link=link):
+            return f"revoked the client's link {link}"
         case e.HoldPlaced():
             return "placed a legal hold: nothing may be erased"
         case e.HoldReleased():
@@ -204,8 +218,12 @@ def said(recorded: e.Recorded, _: Names) -> str | None:
             return "wrote a note"
         case e.MessageReceived() if recorded.event.actor.startswith("person:"):
             return "wrote down what the client said"
+        case e.MessageReceived() if recorded.event.actor.startswith("client:"):
+            return "wrote on their page"
         case e.MessageReceived():
             return "brought a message of the client"
+        case e.OfferAnswered(accepted=accepted):
+            return "accepted the offer" if accepted else "declined the offer"
         case e.MessageSent(awaits_reply=awaits) if recorded.event.actor.startswith("person:"):
             return "wrote to the client" + (", and waits for an answer" if awaits else "")
         case e.MessageSent():
