@@ -396,8 +396,9 @@ class CaseForms:
         found: list[Why] = []
         for one in refusals:
             why = self.why(one)
-            if why.code == "no_such_transition" and trigger is not None:
-                why = replace(why, sources=tuple(row.source for row in TABLE if row.trigger is trigger))
+            sources = tuple(row.source for row in TABLE if row.trigger is trigger)
+            if why.code == "no_such_transition" and len(sources) < len(CaseState) - 1:
+                why = replace(why, sources=sources)
             elif why.code == "case_is_investigated":
                 why = replace(why, sources=(CaseState.INVESTIGATING,), clause=None, who="")
             elif why.code == "proposal_is_approved" and trigger in PROPOSED_BY and not self.approvers(one):

@@ -8,6 +8,7 @@ import msgspec
 from markupsafe import Markup
 
 from api import views as v
+from api.cases import ALLOWED_TRIGGER_ROLES
 from api.pages.case_actions import ACTIONS, CASE, CONVERSATION, FACTS, TRANSITIONS, Action
 from api.pages.case_forms import NOT_ENDED, CaseForms, Form, Returned, Standing, Why, concerns
 from api.pages.forms import text_in
@@ -138,6 +139,7 @@ class CasePage(CaseForms):
             "elsewhere": by_states([one for one in refused if one.needs_another_state]),
             "to_approve": [one for one in self.view["proposals"] if self.actor.id in one["can_approve"]],
             "take": self.take_form(),
+            "is_worker": self.actor.may(ALLOWED_TRIGGER_ROLES),
         }
 
     def take_form(self) -> Form | None:

@@ -366,3 +366,24 @@ async def test_a_case_without_a_word_is_found_by_its_number(service: Service) ->
     )
 
     assert await numbers(service, q="C-1001") == ["C-1001"]
+
+
+# What lies beside a case.
+
+
+async def test_beside_a_case_are_those_it_names_and_those_of_its_purchase(service: Service) -> None:
+    first = await service.ana.open(subject="First", purchase=a_purchase())
+    second = await service.ana.open(subject="Second", purchase={"reference": "D-1"})
+    third = await service.ana.open(subject="", message="The third")
+    await service.ana.open()
+    await service.ana.add(second["id"], "links", kind="related", case=third["id"])
+
+    async def beside(case: Json) -> list[tuple[str, str | None, str | None]]:
+        entry = await cases.one(service.desk.database, case["id"])
+        assert entry is not None
+        found = await cases.neighbours(service.desk.database, entry.case)
+        return [(one.id, one.title, one.purchase) for one in found]
+
+    assert await beside(first) == [(second["id"], "Second", "D-1")]
+    assert await beside(second) == [(first["id"], "First", "D-1"), (third["id"], "The third", None)]
+    assert await beside(third) == []

@@ -1,5 +1,6 @@
 """The case page: in a browser as people work with it, and by hand as nobody should."""
 
+import asyncio
 import gzip
 import html
 import re
@@ -253,6 +254,11 @@ async def test_everything_is_within_reach_of_the_keys(site: Site) -> None:
     await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
     await expect(page.locator("#messages .note")).to_contain_text("r? n/")
+    note = form(page, "note")
+    await page.keyboard.press("n")
+    await note.locator("textarea").fill("pressed twice")
+    await note.get_by_role("button").dblclick()
+    await expect(page.locator("#messages .note")).to_have_count(2)
     await page.keyboard.press("r")
     await expect(form(page, "reply").locator("textarea")).to_be_focused()
     await page.keyboard.press("Escape")
@@ -439,7 +445,7 @@ async def test_an_admin_alone_does_not_read_cases(service: Service) -> None:
 async def test_an_auditors_look_is_recorded_and_changes_nothing(service: Service) -> None:
     case = await service.ana.open()
     audrey = await visitor(service, "audrey")
-    assert "Not now" in await audrey.page(case)
+    assert "why not now" in await audrey.page(case)
     reads = done(await service.audrey.get("/v1/reads"))["items"]
     assert [(one["data"]["case"], one["actor"], one["via"]) for one in reads] == [(case["id"], "person:audrey", "page")]
     csrf = re.search(r'name="csrf" value="([^"]+)"', await audrey.page(case))
@@ -482,6 +488,10 @@ async def test_the_same_form_twice_is_carried_out_once(service: Service) -> None
     assert [one.status_code for one in answers] == [303, 303]
     assert answers[0].headers["location"] == answers[1].headers["location"] == f"/cases/{case['number']}?done=2#n2"
     assert (await service.ana.read(case["id"]))["version"] == 2
+    hidden = hidden_of(await ana.page(case), "note")
+    at_once = await asyncio.gather(*(ana.send(case, "note", hidden, text="twice") for _ in range(2)))
+    assert [one.status_code for one in at_once] == [303, 303]
+    assert (await service.ana.read(case["id"]))["version"] == 3
     other = await ana.send(case, "note", hidden, text="another")
     assert other.status_code == 422
     assert "another" in forms_of(other.text)["note"]

@@ -27,7 +27,9 @@ from tests.workflow.builders import (
     an_approved_refund,
     begins,
     closing,
+    euros,
     firing,
+    proposes,
     restates,
 )
 from workflow import commands as c
@@ -35,7 +37,7 @@ from workflow.cases import Case
 from workflow.deciding import decide
 from workflow.errors import Refused
 from workflow.guards import GuardContext
-from workflow.permissions import Permission, permission, permissions
+from workflow.permissions import Permission, permission, permissions, why_not
 from workflow.policy import Settings
 from workflow.roles import Actor, Role
 from workflow.states import CaseState, Resolution, ResumeReason, Trigger
@@ -205,3 +207,19 @@ def test_the_time_to_reopen_is_over_after_thirty_days() -> None:
 
     assert on_time.allowed
     assert codes(late) == ["within_reopening_days"]
+
+
+def test_why_not_is_what_the_very_command_would_be_refused_for() -> None:
+    desk = a_desk()
+    desk.do(ANA, restates(a_purchase(), package="another"))  # which nobody has checked
+    before = desk.case
+
+    def reasons(command: c.Command, actor: Actor = ANA) -> list[str]:
+        return [one.code for one in why_not(desk.case, command, actor, NOON, a_context())]
+
+    assert reasons(proposes(euros("10.00"))) == ["facts_are_checked"]
+    assert reasons(CHECK) == []
+    assert reasons(CHECK, AUDREY) == ["role"]
+    assert reasons(firing(Trigger.REOPEN)) == ["no_such_transition"]
+    assert reasons(c.AddNote(text="")) == []
+    assert desk.case is before
