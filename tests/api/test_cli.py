@@ -242,6 +242,21 @@ def test_a_token_is_printed_alone_listed_by_its_id_and_good_until_it_is_revoked(
     assert (again.returncode, again.stderr) == (1, "casework: there is no such token\n")
 
 
+def test_a_clients_link_is_printed_alone_and_opens_the_case_that_was_named(url: str, letter: Path) -> None:
+    casework("import-mail", letter, url=url)
+
+    made = casework("client-link", "C-1001", "--days", "7", "--url", "https://desk.example/", url=url)
+
+    assert made.stderr == ""
+    assert made.stdout.startswith("https://desk.example/c/")
+    secret = made.stdout.removeprefix("https://desk.example/c/").removesuffix("\n")
+    ((digest, case_id),) = rows(url, "SELECT hash, case_id FROM client_links")
+    assert digest == people.secret_hash(secret)
+    assert rows(url, "SELECT number FROM cases WHERE id = '" + case_id + "'") == [(1001,)]
+    missing = casework("client-link", "C-9", url=url)
+    assert (missing.returncode, missing.stderr) == (1, "casework: there is no such case: C-9\n")
+
+
 def whose(url: str, secret: str) -> str | None:
     """The id of the token with this secret."""
     return dict(rows(url, "SELECT hash, id FROM tokens")).get(people.secret_hash(secret))
