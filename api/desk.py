@@ -21,6 +21,7 @@ from storage.batch import Repeat
 from storage.database import Database, utc_now
 from storage.directory import Directory
 from storage.erasures import Erasures, logged
+from storage.insights import Insights
 from storage.journal import Journal, journal_faults
 from storage.keys import KeyFolder
 from storage.ledger import Ledger
@@ -65,6 +66,7 @@ class Desk:
         self.ledger = Ledger(database.writer(clock))
         self.sequencer = Sequencer(database, clock=clock)
         self.erasures = Erasures(database, self.ledger, clock)
+        self.insights = Insights(database, self.sequencer)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
@@ -84,6 +86,7 @@ class Desk:
 
     async def close(self) -> None:
         self.ready = False
+        await self.insights.close()
         await self.sequencer.close()
         await self.erasures.close()
         await self.ledger.close()

@@ -35,12 +35,17 @@ REMARKS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A state, or one visit to it; `at` is when the visit began, as it is shown."""
+    """A state, or one visit to it; `at` is when the visit began, as it is shown.
+
+    `facts` are what else is told of it; `link` is where that leads, in a picture within a page.
+    """
 
     id: str  # made of letters, digits and underscores
     state: CaseState
     standing: Standing
     at: str = ""
+    facts: tuple[str, ...] = ()
+    link: str = ""
 
     @property
     def name(self) -> str:
@@ -53,17 +58,22 @@ class Node:
     @property
     def lines(self) -> tuple[str, ...]:
         """All there is to say of the node, line by line."""
-        return tuple(line for line in (self.name, self.at, self.remark) if line)
+        return tuple(line for line in (self.name, self.at, self.remark, *self.facts) if line)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """A way from one node to another. The steps that a case took are numbered from 1."""
+    """A way from one node to another. The steps that a case took are numbered from 1.
+
+    `fact` and `link` are as of nodes.
+    """
 
     source: Node
     target: Node
     label: str
     number: int | None = None
+    fact: str = ""
+    link: str = ""
 
     @property
     def is_possible(self) -> bool:
@@ -76,7 +86,8 @@ class Edge:
 
     @property
     def text(self) -> str:
-        return self.label if self.number is None else f"{self.number} {self.label}"
+        text = self.label if self.number is None else f"{self.number} {self.label}"
+        return f"{text}, {self.fact}" if self.fact else text
 
     @property
     def sentence(self) -> str:

@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from diagrams.diagram import Diagram, Edge, Node
 from diagrams.shapes import (
+    AFTER,
     HEAD,
     NAME,
     Drawing,
@@ -81,8 +82,10 @@ def draw_graph(diagram: Diagram) -> Drawing:
     plan = planned(diagram)
     boxes = placed(plan)
     # The labels of rails to a remedy stand between the remedies and the first rail.
-    labels = max((text_width(label) for label, target in plan.rails if target in plan.level), default=0)
-    first = max(box.right for box in boxes.values()) + labels + RAIL
+    labels = [text_width(label) for label, target in plan.rails if target in plan.level]
+    # So do the facts of those that leave one.
+    facts = [text_width(edge.fact) for edges in plan.rails.values() for edge in edges if edge.source.id in plan.level]
+    first = max(box.right for box in boxes.values()) + max(labels + facts, default=0) + RAIL
     return Drawing(
         width=first + RAIL * len(plan.rails),
         height=max(box.bottom for box in boxes.values()) + MARGIN,
@@ -159,7 +162,7 @@ def level_arrows(plan: Plan, boxes: dict[str, Box]) -> Iterator[str]:
             yield edge_group(
                 edge,
                 arrow(there if edge.source is plan.hub else there[::-1]),
-                text_at(middle, edge.label, "cw-label", anchor="middle"),
+                text_at(middle, edge.label, "cw-label", anchor="middle", remark=edge.fact),
             )
 
 
@@ -172,7 +175,7 @@ def upright_arrows(plan: Plan, boxes: dict[str, Box]) -> Iterator[str]:
             yield edge_group(
                 edge,
                 arrow(down if edge.source.id == upper else down[::-1]),
-                text_at(beside, edge.label, "cw-label"),
+                text_at(beside, edge.label, "cw-label", remark=edge.fact),
             )
 
 
@@ -186,7 +189,9 @@ def rail_arrows(plan: Plan, boxes: dict[str, Box], first: int) -> Iterator[str]:
         routes = [(start, (x, start[1]), (x, y), (right, y)) for start in starts]
         yield arrow(*routes)
         yield text_at((right + 2 * HEAD, y - ABOVE), label, "cw-label")
-        yield from (edge_group(edge, touch(route)) for edge, route in zip(edges, routes, strict=True))
+        for edge, route, (x, y) in zip(edges, routes, starts, strict=True):
+            fact = [text_at((x + 2 * HEAD, y - ABOVE), edge.fact, "cw-remark")] if edge.fact else []
+            yield edge_group(edge, touch(route), *fact)
 
 
 def rail_ports(plan: Plan, boxes: dict[str, Box]) -> Iterator[tuple[tuple[str, Rail, bool], Point]]:
@@ -199,13 +204,14 @@ def rail_ports(plan: Plan, boxes: dict[str, Box]) -> Iterator[tuple[tuple[str, R
 
 
 def drawn(node: Node, box: Box) -> str:
-    names = node.name.split()
-    first = box.middle - LINE * (len(names) - 1) // 2
+    names, left = node.name.split(), box.left + PAD + GLYPH
+    first = box.middle - LINE * (len(names) + len(node.facts) - 1) // 2
     return node_group(
         node,
         f'<rect class="cw-box" x="{box.left}" y="{box.top}" width="{box.width}" height="{box.height}" rx="8"/>',
         glyph_at((box.left + PAD + GLYPH // 3, box.middle), node),
-        *(text_at((box.left + PAD + GLYPH, first + LINE * count), name, "cw-name") for count, name in enumerate(names)),
+        *(text_at((left, first + LINE * count), name, "cw-name") for count, name in enumerate(names)),
+        *(text_at((left, first + LINE * count), fact, "cw-label") for count, fact in enumerate(node.facts, len(names))),
     )
 
 
@@ -215,12 +221,15 @@ def spread(start: int, length: int, count: int) -> list[int]:
 
 
 def width_of(node: Node) -> int:
-    return 2 * PAD + GLYPH + max(text_width(name, NAME) for name in node.name.split())
+    names = (text_width(name, NAME) for name in node.name.split())
+    return 2 * PAD + GLYPH + max(*names, *map(text_width, node.facts), 0)
 
 
 def height_of(node: Node, arrows: int) -> int:
-    return max(HEIGHT, PITCH * arrows, LINE * (len(node.name.split()) + 1))
+    return max(HEIGHT, PITCH * arrows, LINE * (len(node.name.split()) + len(node.facts) + 1))
 
 
 def widest(edges: Iterable[Edge]) -> int:
-    return max((text_width(edge.label) for edge in edges), default=0)
+    return max(
+        (text_width(edge.label) + (AFTER + text_width(edge.fact) if edge.fact else 0) for edge in edges), default=0
+    )

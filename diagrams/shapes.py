@@ -55,18 +55,25 @@ def glyph_at(place: Point, node: Node) -> str:
 
 
 def node_group(node: Node, *shapes: str) -> str:
-    return (
+    group = (
         f'<g class="cw-node cw-{node.state} cw-{node.standing}" data-node="{xml(node.id)}">'
         f"<title>{xml(', '.join(node.lines))}</title>{''.join(shapes)}</g>"
     )
+    return linked(node.link, ", ".join(node.lines), group)
 
 
 def edge_group(edge: Edge, *shapes: str) -> str:
     kind = "cw-edge cw-later" if edge.is_later else "cw-edge"
-    return (
+    group = (
         f'<g class="{kind}" data-source="{xml(edge.source.id)}" data-target="{xml(edge.target.id)}" '
         f'data-label="{xml(edge.text)}"><title>{xml(edge.sentence)}</title>{"".join(shapes)}</g>'
     )
+    return linked(edge.link, edge.sentence, group)
+
+
+def linked(link: str, said: str, group: str) -> str:
+    """For pointers; whoever has none finds the same links beside the picture, in its table."""
+    return f'<a href="{xml(link)}" aria-label="{xml(said)}" tabindex="-1">{group}</a>' if link else group
 
 
 def arrow(*routes: Sequence[Point]) -> str:

@@ -38,8 +38,11 @@ def as_svg(diagram: Diagram, *, styled: bool = True) -> str:
     size = f'width="{drawing.width}" height="{drawing.height}"'
     view = f'viewBox="0 0 {drawing.width} {drawing.height}"'
     title = xml(diagram.title)
+    # What is in an image leads nowhere.
+    links = [*(node.link for node in diagram.nodes), *(edge.link for edge in diagram.edges)]
+    role = "group" if any(links) else "img"
     lines = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} class="cw" role="img" aria-label="{title}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} class="cw" role="{role}" aria-label="{title}">',
         f"<title>{title}</title>",
         f"<desc>{xml(' '.join(diagram.sentences()))}</desc>",
         *((f"<style>{STYLE}</style>",) if styled else ()),

@@ -7,9 +7,12 @@ from starlette.responses import Response
 from api.pages.rendering import page
 from api.pages.routing import PageCall
 from storage import people
-from workflow.roles import READERS, Role
+from workflow.roles import OVERSEERS, READERS, Role
 
-PLACES: tuple[tuple[str, str, frozenset[Role]], ...] = (("Queue", "/queue", READERS),)
+PLACES: tuple[tuple[str, str, frozenset[Role]], ...] = (
+    ("Queue", "/queue", READERS),
+    ("Insights", "/insights", OVERSEERS),
+)
 
 
 async def desk_page(call: PageCall, template: str, *, here: str, **facts: Any) -> Response:
