@@ -25,7 +25,7 @@ MEDIAN, MOST = 50, 90  # percent
 ENOUGH = 10  # stays, to say of another that it takes long
 OLDEST = 10
 
-NOBODY = "-"  # as the queue names the owner of what has none
+NOBODY = "none"  # as the queue names the owner of what has none
 
 DAYS_BY_DAY, DAYS_BY_WEEK, DAYS_BY_MONTH = 35, 35 * 7, 48 * 31
 
@@ -206,6 +206,10 @@ def length(value: timedelta | None) -> Cell:
     if value is None:
         return Cell(None, "—", kind="number")
     return Cell(int(value.total_seconds()), took(value), kind="number")
+
+
+def owner_cell(asked: Asked, person: str | None) -> Cell:
+    return Cell(asked.name(person), asked.name(person), kind="words")
 
 
 def day_cell(day: date, link: str = "") -> Cell:
@@ -499,7 +503,7 @@ def oldest(asked: Asked) -> Section:
                 state_cell(stay.state),
                 Cell(stay.opened.isoformat(), took(asked.now - stay.opened), kind="number"),
                 Cell(stay.since.isoformat(), took(asked.now - stay.since), kind="number"),
-                Cell(entry.case.assignee, asked.name(entry.case.assignee), kind="words"),
+                owner_cell(asked, entry.case.assignee),
             )
         )
     reading = "Nothing is open."
@@ -536,7 +540,7 @@ def workload(asked: Asked) -> Section:
         bars.append(Bar(asked.name(load.assignee), link, bar(parts, most), value))
         rows.append(
             (
-                Cell(load.assignee, asked.name(load.assignee), kind="words"),
+                owner_cell(asked, load.assignee),
                 number(load.open, link),
                 number(load.late, queue("overdue", owner=owner or NOBODY)),
                 number(load.waiting, queue("client", owner=owner or NOBODY)),

@@ -84,7 +84,7 @@ def week_of(day: date) -> date:
 
 @pages.get("/insights", OVERSEERS)
 async def overview(call: PageCall) -> Response:
-    survey, end = await surveyed(call)
+    survey, end = await surveyed(call, PATIENCE_SECONDS)
     if survey.position < end:
         return await reading_on(call, survey, end)
     asked, period = await everything(call, survey)
@@ -118,7 +118,7 @@ async def overview(call: PageCall) -> Response:
     )
 
 
-async def surveyed(call: PageCall, patience: float = PATIENCE_SECONDS) -> tuple[Survey, int]:
+async def surveyed(call: PageCall, patience: float) -> tuple[Survey, int]:
     """By days of the zone that the desk has now."""
     settings = (await call.desk.context()).settings_now(call.desk.clock())
     return await call.desk.insights.ask(zone(settings.timezone), patience)
@@ -232,7 +232,7 @@ class Listed(NamedTuple):
 @pages.get("/insights/cases", OVERSEERS)
 async def cases(call: PageCall) -> Response:
     """What a number of the leads' view counts, one by one."""
-    survey, end = await surveyed(call)
+    survey, end = await surveyed(call, PATIENCE_SECONDS)
     if survey.position < end:
         return await reading_on(call, survey, end)
     asked = call.request.query_params

@@ -7,7 +7,7 @@ import pytest
 
 from diagrams.diagram import Diagram
 from diagrams.dot import as_dot
-from diagrams.lifecycle import lifecycle_diagram
+from diagrams.lifecycle import Traffic, lifecycle_diagram
 from diagrams.mermaid import as_mermaid
 from diagrams.svg import as_svg
 from tests.diagrams.reading import Picture
@@ -98,3 +98,28 @@ def test_the_six_ways_to_close_share_one_label_beside_the_direct_one() -> None:
 
     assert texts.count("close") == 2
     assert texts.count("resume") == 4
+
+
+@every_format
+def test_traffic_is_told_in_every_picture(
+    as_text: Callable[[Diagram], str],
+    states_in: Callable[[str], list[tuple[str, str]]],
+    ways_in: Callable[[str], Ways],
+) -> None:
+    busy = Traffic(facts=("41 now", "median 2 d"))
+    often = Traffic(facts=("120 ·", "3 h"))
+    diagram = lifecycle_diagram(
+        title="Traffic",
+        states={CaseState.OPENED: busy},
+        ways={(CaseState.OPENED, Trigger.CLOSE): often, (CaseState.OPENED, Trigger.INVESTIGATE): often},
+    )
+
+    text = as_text(diagram)
+
+    assert "Traffic" in text
+    assert "41 now" in dict(states_in(text))["opened"]
+    assert "41 now" not in dict(states_in(text))["closed"]
+    told = {(source, target): label for source, target, label in ways_in(text)}
+    assert "3 h" in told["opened", "closed"]
+    assert "3 h" in told["opened", "investigating"]
+    assert told["investigating", "closed"] == "close"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from diagrams.diagram import Diagram
 from diagrams.glyphs import DARK_HUES, GLYPHS, LIGHT_HUES
-from diagrams.lifecycle import lifecycle_diagram
+from diagrams.lifecycle import Traffic, lifecycle_diagram
 from diagrams.svg import as_svg
 from tests.diagrams.paths import REOPENED, SCHEDULED, THIRTY_STEPS, a_case_that_went, a_fresh_case, drawn
 from tests.diagrams.reading import SVG, Picture, collisions
@@ -46,6 +46,28 @@ def test_whatever_the_table_nothing_stands_in_anothers_way(table: list[Transitio
     assert len(picture.edges) == len(table)
 
 
+facts = st.lists(st.text(st.sampled_from("0123456789 ·,dmedianow"), min_size=1, max_size=20), max_size=3).map(tuple)
+
+
+@given(
+    table=tables,
+    states=st.dictionaries(st.sampled_from(CaseState), facts),
+    ways=st.dictionaries(st.tuples(st.sampled_from(CaseState), st.sampled_from(Trigger)), facts, max_size=56),
+)
+def test_whatever_the_traffic_nothing_stands_in_anothers_way(
+    table: list[Transition],
+    states: dict[CaseState, tuple[str, ...]],
+    ways: dict[tuple[CaseState, Trigger], tuple[str, ...]],
+) -> None:
+    diagram = lifecycle_diagram(
+        table,
+        states={state: Traffic(facts=told) for state, told in states.items()},
+        ways={way: Traffic(facts=told) for way, told in ways.items()},
+    )
+
+    assert collisions(Picture(as_svg(diagram))) == []
+
+
 def test_a_word_on_an_arrow_is_noticed() -> None:
     """The control of the two tests above."""
     label = re.compile(r'y="(\d+)" text-anchor="middle">refund<')
@@ -67,6 +89,24 @@ def test_a_picture_stands_on_its_own(diagram: Diagram) -> None:
     }
     assert not re.search(r"href|url\(|@import|@font-face|<script|\sid=|\son\w+=", svg)
     assert svg.count("://") == 1  # the namespace
+
+
+def test_within_a_page_a_picture_leads_somewhere_and_brings_no_style() -> None:
+    link = "/queue?tab=all&state=opened"
+    diagram = lifecycle_diagram(
+        states={CaseState.OPENED: Traffic(facts=("41 now",), link=link)},
+        ways={(CaseState.OPENED, Trigger.CLOSE): Traffic(facts=("3 h",), link="/insights/cases?what=stayed")},
+    )
+
+    root = Picture(as_svg(diagram, styled=False)).root
+
+    assert root.get("role") == "group"  # what is in an image leads nowhere
+    assert root.find(f"{SVG}style") is None
+    led = {one.get("href"): one.get("aria-label") for one in root.iter(f"{SVG}a")}
+    assert led == {
+        link: "Opened, 41 now",
+        "/insights/cases?what=stayed": "Opened: close, 3 h leads to Closed",
+    }
 
 
 @every_picture
