@@ -143,6 +143,7 @@ class Survey:
         self.categories: list[str] = []
         self.stays = array("q")  # the one that goes on
         self.unclosed: set[int] = set()
+        self.going_on: list[dict[int, int]] = [{} for _ in STATES]  # stays and since when, but in closed
         self.proposals: dict[tuple[int, str], tuple[str, Money]] = {}  # clause or kind, and amount
         # Of each stay in a state.
         self.stay_case, self.stay_state, self.stay_trigger = array("q"), array("b"), array("b")
@@ -198,17 +199,22 @@ class Survey:
         state = self.stay_state[stay]
         self.stay_until[stay], self.stay_trigger[stay] = moment, trigger
         self.moves[day][state] -= 1
+        self.going_on[state].pop(stay, None)
         self.lengths[Way(STATES[state], TRIGGERS[trigger])][day].append(moment - self.stay_since[stay])
 
     def enter(self, case: int, state: int, moment: int, day: int) -> None:
-        self.stays[case] = len(self.stay_case)
+        stay = self.stays[case] = len(self.stay_case)
         self.stay_case.append(case)
         self.stay_state.append(state)
         self.stay_trigger.append(NONE_YET)
         self.stay_since.append(moment)
         self.stay_until.append(FAR_AWAY)
         self.moves[day][state] += 1
-        (self.unclosed.discard if state == CLOSED else self.unclosed.add)(case)
+        if state == CLOSED:
+            self.unclosed.discard(case)
+        else:
+            self.unclosed.add(case)
+            self.going_on[state][stay] = moment
 
     def told(self, case: int, seq: int, data: e.EventData) -> tuple[What, str, Money | None] | None:
         """What there is to count, by clause where money went back by one."""
@@ -290,9 +296,10 @@ class Survey:
 
     def longer_than(self, limits: Mapping[CaseState, timedelta], now: datetime) -> Found[Stay]:
         """The stays that go on for longer than that, the longest first; none in states without a limit."""
-        latest = [moment_of(now - limits[state]) if state in limits else -FAR_AWAY for state in STATES]
-        going_on = (self.stays[case] for case in self.unclosed)
-        found = [stay for stay in going_on if self.stay_since[stay] < latest[self.stay_state[stay]]]
+        found: list[int] = []
+        for state, limit in limits.items():
+            latest = moment_of(now - limit)
+            found += [stay for stay, since in self.going_on[STATE_INDEX[state]].items() if since < latest]
         return Found(sorted(found, key=self.stay_since.__getitem__), self.stay)
 
     def standing(self, day: date, state: CaseState | None = None) -> Found[Stay]:

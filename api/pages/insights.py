@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from api import views as v
 from api.exporting import MEDIA_TYPES, Cell, Format, in_blocks, table
 from api.pages import figures as f
+from api.pages import sections as s
 from api.pages.frame import desk_page
 from api.pages.rendering import HEADERS
 from api.pages.routing import PageCall, Pages
@@ -88,8 +89,7 @@ async def overview(call: PageCall) -> Response:
     if survey.position < end:
         return await reading_on(call, survey, end)
     asked, period = await everything(call, survey)
-    open_now = f.standing_now(survey)
-    stuck = len(survey.longer_than(f.limits(asked.ended), asked.now))
+    open_now = s.standing_now(survey)
     loads = asked.loads
     unassigned = sum(one.open for one in loads if one.assignee is None)
     return await desk_page(
@@ -109,11 +109,11 @@ async def overview(call: PageCall) -> Response:
             ("overdue", sum(one.late for one in loads), f.queue("overdue")),
             ("waiting for the client", sum(one.waiting for one in loads), f.queue("client")),
             ("without an owner", unassigned, f.queue("unassigned")),
-            ("unusually long in their state", stuck, f.behind("stuck", **asked.period)),
+            ("unusually long in their state", asked.stuck, f.behind("stuck", **asked.period)),
             ("came in", asked.total(What.OPENED).times, asked.behind(What.OPENED)),
             ("closed", asked.total(What.CLOSED).times, asked.behind(What.CLOSED)),
         ],
-        sections=f.sections(asked) if survey.numbers else [],
+        sections=s.sections(asked) if survey.numbers else [],
         period=asked.period,
     )
 
@@ -129,17 +129,19 @@ async def reading_on(call: PageCall, survey: Survey, end: int) -> Response:
     return await desk_page(call, "insights_reading.html", here="/insights", position=survey.position, end=end)
 
 
-async def everything(call: PageCall, survey: Survey) -> tuple[f.Asked, Period]:
+async def everything(call: PageCall, survey: Survey) -> tuple[s.Asked, Period]:
     """All questions to the database come first, so that the survey stands still while it is counted."""
     desk, now = call.desk, call.desk.clock()
     loads = await insights.loads(desk.database, now)
     names = await names_of(call)
     staff = (await desk.directory()).people.values()
-    oldest = survey.oldest(f.OLDEST)
+    oldest = survey.oldest(s.OLDEST)
     entries = await insights.numbered(desk.database, [one.number for one in oldest])
     today = now.astimezone(survey.zone).date()
     period = period_of(call.request.query_params, today, survey.first_day)
-    asked = f.Asked(
+    ended = survey.ended(period.days)
+    stays = s.by_state(ended)
+    asked = s.Asked(
         survey=survey,
         days=period.days,
         today=today,
@@ -150,7 +152,9 @@ async def everything(call: PageCall, survey: Survey) -> tuple[f.Asked, Period]:
         oldest=oldest,
         entries=entries,
         totals=survey.totals(period.days),
-        ended=survey.ended(period.days),
+        ended=ended,
+        stays=stays,
+        stuck=len(survey.longer_than(s.limits(stays), now)),
     )
     return asked, period
 
@@ -171,7 +175,7 @@ async def file(call: PageCall, name: str) -> Response:
         return as_file(name, listed.columns, map(listed.values, listed.found))
     asked, period = await everything(call, survey)
     require_sense(period)
-    tables = {one.name: one for section in f.sections(asked) for one in section.tables}
+    tables = {one.name: one for section in s.sections(asked) for one in section.tables}
     if name not in tables:
         raise NotFound("table")
     found = tables[name]
@@ -284,7 +288,8 @@ def list_of(call: PageCall, survey: Survey) -> Listed:
             return of_stays(heading, survey.stayed(days, state, trigger), now)
         case "stuck":
             heading = f"In their state for longer than nine in ten were, {f.days_text(days)}"
-            return of_stays(heading, survey.longer_than(f.limits(survey.ended(days)), now), now)
+            limits = s.limits(s.by_state(survey.ended(days)))
+            return of_stays(heading, survey.longer_than(limits, now), now)
         case _:
             raise bad_field("what", f"has to be {', '.join([*What, 'standing', 'stayed'])} or stuck")
 
