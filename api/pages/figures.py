@@ -130,9 +130,11 @@ def took(length: timedelta, *, short: bool = False) -> str:
 
 
 def compared(now: int, before: int, since: str) -> str:
-    if now == before:
-        return f"as many as on {since}"
-    return f"{abs(now - before):,} {'more' if now > before else 'fewer'} than on {since}"
+    return f"as many as on {since}" if now == before else f"{more(now, before)} than on {since}"
+
+
+def more(now: int, before: int) -> str:
+    return f"{abs(now - before):,} {'fewer' if now < before else 'more'}"
 
 
 def times_text(number: int) -> str:
@@ -175,7 +177,14 @@ def amount(money: Money) -> tuple[Cell, Cell]:
     return Cell(money.decimal_text(), text, kind="number"), Cell(money.currency, money.currency)
 
 
-# Steps through a period.
+# Periods, and steps through one.
+
+
+def days_before(days: Days) -> Days:
+    """As many."""
+    length = days.last - days.first
+    last = days.first - timedelta(days=1)
+    return Days(last - length, last)
 
 
 def steps(days: Days) -> list[Days]:

@@ -238,11 +238,24 @@ def flow(asked: Asked) -> f.Section:
     return f.Section(
         "flow",
         "Coming and going",
-        f"{f.count(came)} came in, {went:,} {'was' if went == 1 else 'were'} closed.",
+        f"{f.count(came)} came in, {went:,} {'was' if went == 1 else 'were'} closed{changed(asked, came, went)}.",
         [table],
         chart=drawn,
         keys=[f.Key("in", "came in", asked.behind(What.OPENED)), f.Key("out", "closed", asked.behind(What.CLOSED))],
     )
+
+
+def changed(asked: Asked, came: int, went: int) -> str:
+    """Against as many days before; nothing, if the desk is younger than that."""
+    first_day = asked.survey.first_day
+    length = asked.days.last - asked.days.first
+    if first_day is None or asked.days.first - first_day <= length:
+        return ""
+    before = f.days_before(asked.days)
+    then = asked.survey.totals(before)
+    more_came = f.more(came, f.total(then, What.OPENED).times)
+    more_went = f.more(went, f.total(then, What.CLOSED).times)
+    return f": {more_came} and {more_went} than in as many days before"
 
 
 def times(asked: Asked) -> f.Section:
@@ -294,7 +307,7 @@ def times(asked: Asked) -> f.Section:
         "Time in each state",
         reading,
         [table],
-        bars=[f.Bars("", bars)],
+        bars=[f.Bars("", bars)] if bars else [],
         keys=[f.Key("solid", "half of the stays that ended in these days"), f.Key("more", "nine in ten")]
         if bars
         else [],
