@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from api.errors import Stale
 from api.limits import ClientLimits
+from api.live import Live
 from api.settings import Settings
 from storage import cases, people, schema
 from storage.batch import Repeat
@@ -67,6 +68,8 @@ class Desk:
         self.sequencer = Sequencer(database, clock=clock)
         self.erasures = Erasures(database, self.ledger, clock)
         self.insights = Insights(database, self.sequencer)
+        self.live = Live(database, clock)
+        self.ledger.after_commit = self.live.ring
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
@@ -87,6 +90,7 @@ class Desk:
     async def close(self) -> None:
         self.ready = False
         await self.insights.close()
+        await self.live.close()
         await self.sequencer.close()
         await self.erasures.close()
         await self.ledger.close()

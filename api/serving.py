@@ -24,6 +24,7 @@ from workflow.errors import CaseworkError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from uvicorn.config import HTTPProtocolType
 
 log = structlog.get_logger()
 
@@ -89,7 +90,7 @@ def config_of(app: "FastAPI | str", workers: int) -> Config:
         app,
         factory=isinstance(app, str),
         workers=workers,
-        http="httptools" if sys.platform != "win32" else "auto",
+        http=protocol(),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -100,6 +101,14 @@ def config_of(app: "FastAPI | str", workers: int) -> Config:
         timeout_graceful_shutdown=STOP_SECONDS,
         timeout_worker_healthcheck=START_SECONDS,
     )
+
+
+def protocol() -> "type[asyncio.Protocol] | HTTPProtocolType":
+    if sys.platform == "win32":
+        return "auto"
+    from api.connections import Connection  # noqa: PLC0415 - httptools is not there
+
+    return Connection
 
 
 # One process.

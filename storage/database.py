@@ -16,6 +16,7 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from storage import schema
 from storage.postgres_writer import LOST, PostgresWriter
+from storage.signals import Hear, PostgresSignals, Signals, Silence
 from storage.sqlite import connect, driver, is_statement_wrong
 from storage.sqlite_writer import SqliteWriter
 from storage.submissions import Unavailable
@@ -95,6 +96,10 @@ class Database(ABC):
         """For one ledger."""
 
     @abstractmethod
+    def signals(self, hear: Hear) -> Signals:
+        """To and from the other processes over this database."""
+
+    @abstractmethod
     async def close(self) -> None: ...
 
     async def first(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> AnyRow | None:
@@ -163,6 +168,9 @@ class SqliteDatabase(Database):
         self.ledgers_writer = SqliteWriter(self.path, clock)
         return self.ledgers_writer
 
+    def signals(self, hear: Hear) -> Signals:  # noqa: ARG002 - there is nobody to hear
+        return Silence()
+
     async def close(self) -> None:
         self.engine.dispose()
 
@@ -207,6 +215,9 @@ class PostgresDatabase(Database):
 
     def writer(self, clock: Clock = utc_now) -> Writer:
         return PostgresWriter(self.url, clock)
+
+    def signals(self, hear: Hear) -> Signals:
+        return PostgresSignals(self.url, hear)
 
     async def close(self) -> None:
         await self.engine.dispose()

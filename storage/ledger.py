@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import structlog
@@ -46,6 +46,7 @@ class Ledger:
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
         self.journal: Journal | None = None  # outside the database, of what is erased
+        self.after_commit: Callable[[], None] = lambda: None  # for whoever follows the log; must not take long
         self.waiting: deque[Waiting] = deque()
         self.keys_in_flight: set[str] = set()
         self.wake = asyncio.Event()
@@ -101,6 +102,7 @@ class Ledger:
                 if submission.key is not None:
                     self.keys_in_flight.discard(submission.key.hash)
                 settle(future, answer)
+            self.after_commit()
 
     async def idle(self) -> None:
         """Wait for a command, and do the housekeeping meanwhile."""

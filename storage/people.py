@@ -24,6 +24,9 @@ def secret_hash(secret: str) -> str:
 BY_TOKEN = select(PEOPLE.body, TOKENS.id).where(TOKENS.person_id == PEOPLE.id, TOKENS.hash == bindparam("digest"))
 
 
+SOME = select(PEOPLE.body).where(PEOPLE.id.in_(bindparam("ids", expanding=True)))
+
+
 async def by_token(database: Database, digest: str) -> tuple[Person, str] | None:
     """The person whom a token speaks for, and the token's id."""
     row = await database.first(BY_TOKEN, {"digest": digest})
@@ -41,6 +44,10 @@ async def one(database: Database, person_id: str) -> Person | None:
     return person_decoder.decode(row[0]) if row else None
 
 
+async def some(database: Database, ids: Iterable[str]) -> list[Person]:
+    return [person_decoder.decode(body) for (body,) in await database.rows(SOME, {"ids": list(ids)})]
+
+
 async def everybody(database: Database) -> list[Person]:
     return [person_decoder.decode(body) for (body,) in await database.rows(select(PEOPLE.body))]
 
@@ -51,7 +58,11 @@ async def names(database: Database) -> dict[str, dict[str, str]]:
 
 
 async def names_of(database: Database, people: Iterable[Person]) -> dict[str, dict[str, str]]:
-    ids = {person.chain: person.id for person in people}
+    return await names_by_id(database, (person.id for person in people))
+
+
+async def names_by_id(database: Database, people: Iterable[str]) -> dict[str, dict[str, str]]:
+    ids = {person_chain(person): person for person in people}
     query = select(PERSONAL.chain, PERSONAL.field, PERSONAL.value).where(PERSONAL.chain.in_(list(ids)))
     found: dict[str, dict[str, str]] = {}
     for chain, field, value in await database.rows(query):

@@ -20,6 +20,7 @@ from storage import checkpoints, tree
 from storage.checkpoints import Signed
 from storage.database import Database, asking, utc_now
 from storage.keys import KeyFolder
+from storage.signals import GROWN
 from storage.sqlite import driver
 from storage.writer import Clock
 from workflow.errors import CaseworkError
@@ -46,12 +47,19 @@ NUMBER = text(
     DELETE FROM pending_events USING placed WHERE pending_events.event_id = placed.event_id
     """
 )
+CALL = text("SELECT pg_notify(:channel, '')")
 
 
 def number_events(connection: Connection) -> int:
-    """One pass; answers with how many events it placed."""
+    """One pass; answers with how many events it placed, and calls whoever follows the log.
+
+    Here and not where events are written: PostgreSQL lets those who call commit one after the other.
+    """
     connection.execute(LOCK)
-    return connection.execute(NUMBER, {"size": PASS_SIZE}).rowcount
+    placed = connection.execute(NUMBER, {"size": PASS_SIZE}).rowcount
+    if placed:
+        connection.execute(CALL, {"channel": GROWN})
+    return placed
 
 
 class Sequencer:

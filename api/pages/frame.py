@@ -27,5 +27,6 @@ async def desk_page(call: PageCall, template: str, *, here: str, **facts: Any) -
             if call.caller.actor.may(roles)
         ],
         csrf=call.csrf,
+        since=call.since,
         **facts,
     )

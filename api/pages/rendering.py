@@ -1,5 +1,6 @@
 """Templates and static files: read at start, filled in with everything escaped, served from here alone."""
 
+import gzip
 import hashlib
 import mimetypes
 from pathlib import Path
@@ -19,7 +20,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self';"
     " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-HEADERS = {"content-security-policy": POLICY, "cache-control": "no-store", "vary": "Cookie"}
+HEADERS = {"content-security-policy": POLICY, "cache-control": "no-store", "vary": "Cookie, Accept-Encoding"}
 
 
 class Static:
@@ -29,6 +30,7 @@ class Static:
         """`made` are style sheets that are no files: by their names, without `.css`."""
         self.content = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.suffix != ".md"}
         self.content |= {f"{name}.css": content.encode() for name, content in made.items()}
+        self.packed = {name: gzip.compress(content, mtime=0) for name, content in self.content.items()}
         self.digest = hashlib.sha256(b"".join(self.content.values())).hexdigest()[:16]
 
     def url(self, name: str) -> str:
@@ -36,14 +38,17 @@ class Static:
             raise LookupError(f"there is no static file {name}")
         return f"/static/{self.digest}/{name}"
 
-    def response(self, name: str) -> Response | None:
+    def response(self, name: str, *, packed: bool = False) -> Response | None:
+        """`packed` as gzip, for whoever takes that."""
         content = self.content.get(name)
         if content is None:
             return None
+        headers = {"cache-control": f"public, max-age={YEAR_SECONDS}, immutable", "vary": "Accept-Encoding"}
+        if packed:
+            content = self.packed[name]
+            headers["content-encoding"] = "gzip"
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        return Response(
-            content, media_type=kind, headers={"cache-control": f"public, max-age={YEAR_SECONDS}, immutable"}
-        )
+        return Response(content, media_type=kind, headers=headers)
 
 
 STATIC = Static(HERE / "static", diagrams=STYLE)

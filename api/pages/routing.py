@@ -1,6 +1,7 @@
 """How a page is reached: by a session's cookie, with forms that only our own pages can send."""
 
 import hmac
+import secrets
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from api.attachments import FORM as PARTS
 from api.attachments import Upload, read_parts
 from api.desk import Caller, Desk, versions_in
 from api.errors import HttpProblem, problem_of
+from api.pages.packing import pack
 from api.pages.rendering import page
 from api.routing import Call, Handler, PageRoute, read_stream
 from storage import people
@@ -31,6 +33,8 @@ log = structlog.get_logger()
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 20  # beside a file
+EVENT_STREAM = "text/event-stream"
+TOKEN_BYTES = 32
 
 
 class Visit:
@@ -50,15 +54,17 @@ class Visit:
 class PageCall(Call):
     """One request for a page by `person`, who is signed in. `form` is what was sent, empty for GET; `upload` its file.
 
+    What happened up to the position `since` is on the page that is made; an open page is told of the rest.
     A form says in `version` which version of its case was seen, and has a `key` of its own: sent twice, it is carried
     out once.
     """
 
-    __slots__ = ("form", "person", "upload")
+    __slots__ = ("form", "person", "since", "upload")
 
     def __init__(self, request: Request, desk: Desk, caller: Caller, person: Person) -> None:
         super().__init__(request, desk, caller)
         self.person = person
+        self.since = 0
         self.form = FormData()
         self.upload: Upload | None = None
 
@@ -76,7 +82,7 @@ class PageCall(Call):
     def take_form(self, form: FormData, upload: Upload | None = None) -> None:
         """Raises HttpProblem for a form that none of our pages of this session sent."""
         self.form, self.upload = form, upload
-        if from_elsewhere(self.request) or not hmac.compare_digest(self.field("csrf").encode(), self.csrf.encode()):
+        if from_elsewhere(self.request) or not is_token(self.field("csrf"), self.desk, self.caller.token or ""):
             raise HttpProblem(403, "forbidden", "This form is too old, or this desk did not send it. Reload its page.")
         if version := self.field("version"):
             self.expected = versions_in(f'"{version}"')
@@ -93,8 +99,26 @@ def field_of(form: FormData, name: str) -> str:
 
 
 def csrf_token(desk: Desk, session: str) -> str:
-    """What a form of this session carries; nobody else can make it."""
-    return hmac.digest(desk.secret, f"csrf {session}".encode(), "sha256").hex()
+    """What a form of this session carries; nobody else can make it. It looks different each time: see `padded_gzip`."""
+    mask = secrets.token_bytes(TOKEN_BYTES)
+    return (mask + masked(mask, session_token(desk, session))).hex()
+
+
+def is_token(given: str, desk: Desk, session: str) -> bool:
+    try:
+        octets = bytes.fromhex(given)
+    except ValueError:
+        return False
+    unmasked = masked(octets[:TOKEN_BYTES], octets[TOKEN_BYTES:])
+    return len(octets) == 2 * TOKEN_BYTES and hmac.compare_digest(unmasked, session_token(desk, session))
+
+
+def session_token(desk: Desk, session: str) -> bytes:
+    return hmac.digest(desk.secret, f"csrf {session}".encode(), "sha256")
+
+
+def masked(mask: bytes, token: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(mask, token, strict=False))
 
 
 # Cookies.
@@ -200,6 +224,9 @@ def with_failures_shown(endpoint: Endpoint, roles: frozenset[Role] | None) -> Ha
     """Signed out: to the sign-in page, and back afterwards. What goes wrong is a page as well."""
 
     async def handle(request: Request) -> Response:
+        return pack(await respond(request), request)
+
+    async def respond(request: Request) -> Response:
         desk: Desk = request.app.state.desk
         try:
             call = await (visited(request, desk) if roles is None else signed_in(request, desk, roles))
@@ -251,11 +278,14 @@ async def signed_in(request: Request, desk: Desk, roles: frozenset[Role]) -> Pag
                 call, RecordRefusal(code=refused.code, attempted=attempted, refusals=tuple(refused.codes))
             )
         raise refused
+    call.since = await desk.live.since()
     return call
 
 
 def sign_in_first(request: Request) -> Response:
     """And back afterwards: to the page that was asked for, or to the one whose form was sent, where a draft is kept."""
+    if request.headers.get("accept") == EVENT_STREAM:
+        return Response(status_code=204)  # what tells a browser not to try again
     target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.method == "POST":
         sent_from = urlsplit(request.headers.get("referer", ""))

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api.desk import Desk
 from api.errors import HttpProblem
+from api.pages.packing import takes_gzip
 from api.pages.rendering import STATIC, page
 from api.pages.routing import (
     PageCall,
@@ -88,8 +89,9 @@ async def sign_out(call: PageCall) -> Response:
 
 
 @pages.get("/static/{digest}/{name}")
-async def static(_: Visit, digest: str, name: str) -> Response:
-    response = STATIC.response(name) if digest == STATIC.digest else None
+async def static(visit: Visit, digest: str, name: str) -> Response:
+    packed = takes_gzip(visit.request)
+    response = STATIC.response(name, packed=packed) if digest == STATIC.digest else None
     if response is None:
         raise NotFound("file")
     return response

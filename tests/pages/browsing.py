@@ -16,6 +16,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, ConsoleMessage, Page, Playwright, Request, ViewportSize
 from uvicorn import Config, Server
 
+from api.connections import Connection
 from storage import people
 from tests.api.driving import Service
 from workflow.people import SignIn
@@ -98,7 +99,7 @@ async def a_site(service: Service, browser: Browser) -> AsyncIterator[Site]:
     site = Site(service, browser)
     listening = socket.create_server(("127.0.0.1", 0))
     site.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server = Server(Config(service.app, lifespan="off", log_config=None, timeout_graceful_shutdown=1))
+    server = Server(Config(service.app, http=Connection, lifespan="off", log_config=None, timeout_graceful_shutdown=1))
     serving = asyncio.create_task(server.serve(sockets=[listening]))
     try:
         yield site
