@@ -73,6 +73,7 @@ class EventStream(Response):
             log.info("stream_stuck", request_id=scope["request_id"])
             if connection is not None:
                 connection.drop()
+                await hearing
         finally:
             self.watcher.live.leave(self.watcher)
             hearing.cancel()

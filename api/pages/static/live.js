@@ -229,7 +229,7 @@
 
   function hold(form, fresh) {
     release(form);
-    const line = Object.assign(document.createElement("p"), { className: "note held", textContent: "This has changed. " });
+    const line = Object.assign(document.createElement("p"), { className: "note held", textContent: "This has changed meanwhile. " });
     const show = Object.assign(document.createElement("button"), { type: "button", textContent: "Show, and keep what I wrote" });
     line.setAttribute("role", "status");
     line.append(show);
@@ -240,11 +240,11 @@
       form.replaceWith(shown);
       shown.querySelector("textarea, input:not([type=hidden]), select, button")?.focus();
     });
-    form.before(line);
+    form.after(line); // what somebody is typing in stays where it is
   }
 
   function release(form) {
-    if (form.previousElementSibling?.matches(".held")) form.previousElementSibling.remove();
+    if (form.nextElementSibling?.matches(".held")) form.nextElementSibling.remove();
   }
 
   function carryOver(field, shown) {
