@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import reads, starting, writes
+from bench import live, pages, reads, starting, writes
 from tests.databases import PostgresServer, sqlite_url
 
 CLIENTS = (16, 64)
@@ -90,6 +90,36 @@ async def bench_reads(new: dict[str, Callable[[], str]], *, quick: bool) -> None
         )
 
 
+async def bench_pages(new: dict[str, Callable[[], str]], *, quick: bool) -> None:
+    sizes = (100, 1000) if quick else (reads.SMALL, reads.LARGE)
+    print("\n## Pages, one client, medians\n")
+    print(f"| database | page | ms, {sizes[0]:,} cases | ms, {sizes[1]:,} | ratio | HTML, kB | first load, kB |")
+    print("|---|---|---|---|---|---|---|")
+    for kind, url in new.items():
+        for one in await pages.measure({size: url() for size in sizes}):
+            print(
+                f"| {kind} | {one.name} | {one.small_ms:.1f} | {one.large_ms:.1f} | {one.ratio:.2f} |"
+                f" {one.html_kb:.1f} | {one.first_kb:.1f} |",
+                flush=True,
+            )
+
+
+async def bench_live(new: dict[str, Callable[[], str]], *, quick: bool) -> None:
+    rounds, seconds = (1, 1.0) if quick else (5, 3.0)
+    print(f"\n## Transitions per second beside {live.STREAMS} open pages\n")
+    print(
+        "| database | alone | with their streams | ratio | as they load again | ratio | told/s, each | loaded/s, all |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for kind, url in new.items():
+        one = await live.measure(url(), clients=CLIENTS[-1], rounds=rounds, seconds=seconds)
+        print(
+            f"| {kind} | {one.alone:,.0f} | {one.streams:,.0f} | {one.streams_ratio:.2f} | {one.pages:,.0f} |"
+            f" {one.pages_ratio:.2f} | {one.told:.2f} | {one.loaded:.1f} |",
+            flush=True,
+        )
+
+
 async def bench_starts(new: dict[str, Callable[[], str]]) -> None:
     print("\n## Starting\n")
     print("| database | `casework serve` to its first answer, s | resident while idle, MB |\n|---|---|---|")
@@ -100,7 +130,9 @@ async def bench_starts(new: dict[str, Callable[[], str]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", default=["writes", "reads", "starts", "verifying", "proofs"])
+    parser.add_argument(
+        "parts", nargs="*", default=["writes", "reads", "pages", "live", "starts", "verifying", "proofs"]
+    )
     parser.add_argument(
         "--quick", action="store_true", help="short rounds and small desks: whether it runs, not how fast"
     )
@@ -110,6 +142,10 @@ def main() -> None:
             uvloop.run(bench_writes(new, quick=options.quick))
         if "reads" in options.parts:
             uvloop.run(bench_reads(new, quick=options.quick))
+        if "pages" in options.parts:
+            uvloop.run(bench_pages(new, quick=options.quick))
+        if "live" in options.parts:
+            uvloop.run(bench_live(new, quick=options.quick))
         if "starts" in options.parts:
             uvloop.run(bench_starts(new))
         if "verifying" in options.parts:
