@@ -36,7 +36,11 @@ READ_AT_ONCE = 1000
 RECHECK_SECONDS = 15.0  # people are read anew, should the log have stood still
 
 GAP_SECONDS = 0.5  # between two changes that a page is told of
-REFRESHES_PER_SECOND = 20.0  # a page that is told loads itself anew: a busy desk must not drown in that
+# A page that is told of changes loads itself again. That may take so much of each second in all, by how long it takes:
+# a busy desk, on which everything takes longer, tells its pages less often.
+LOADING_SHARE = 0.1
+LOADING_SECONDS = 0.02  # as long as nobody knows better
+LEAST_APART, MOST_APART = 0.01, 1.0
 HEARTBEAT_SECONDS = 15.0  # proxies cut what is silent
 RETRY_MS = 2000
 
@@ -132,6 +136,7 @@ class Live:
         self.bell = asyncio.Event()
         self.signals: Signals | None = None
         self.presence = Presence(self.call, time.monotonic)
+        self.loading_seconds = LOADING_SECONDS
         self.faults: dict[str, str] = {}
         self.recheck_at = self.admit_at = 0.0
         self.task: asyncio.Task[None] | None = None
@@ -143,6 +148,10 @@ class Live:
     async def since(self) -> int:
         """The position up to which a page that is made from now on shows everything; it may show more."""
         return self.position if self.task is not None else await following.last_position(self.database)
+
+    def loaded(self, seconds: float) -> None:
+        """A page that was told of changes has loaded itself again; it took so long to make."""
+        self.loading_seconds += (seconds - self.loading_seconds) / 10
 
     # Coming and going.
 
@@ -293,7 +302,8 @@ class Live:
 
     def tell(self, told: dict[Watcher, dict[str, int]]) -> None:
         """One after the other, if they are many, so that not all of them load their pages at the same moment."""
-        now, apart = time.monotonic(), 1 / REFRESHES_PER_SECOND
+        now = time.monotonic()
+        apart = min(max(self.loading_seconds / LOADING_SHARE, LEAST_APART), MOST_APART)
         gap = max(GAP_SECONDS, len(told) * apart)
         for place, (watcher, changed) in enumerate(told.items()):
             due_at = max(now + place * apart, watcher.told_at + gap)

@@ -107,17 +107,15 @@ async def bench_pages(new: dict[str, Callable[[], str]], *, quick: bool) -> None
 async def bench_live(new: dict[str, Callable[[], str]], *, quick: bool) -> None:
     rounds, seconds = (1, 1.0) if quick else (5, 3.0)
     print(f"\n## Transitions per second beside {live.STREAMS} open pages\n")
-    print(
-        "| database | alone | with their streams | ratio | as they load again | ratio | told/s, each | loaded/s, all |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    print("| database | beside | transitions/s | ratio | CPU of the service, µs | told/s, each | loaded again/s, all |")
+    print("|---|---|---|---|---|---|---|")
     for kind, url in new.items():
         one = await live.measure(url(), clients=CLIENTS[-1], rounds=rounds, seconds=seconds)
-        print(
-            f"| {kind} | {one.alone:,.0f} | {one.streams:,.0f} | {one.streams_ratio:.2f} | {one.pages:,.0f} |"
-            f" {one.pages_ratio:.2f} | {one.told:.2f} | {one.loaded:.1f} |",
-            flush=True,
-        )
+        told = ("", f"{one.told:.2f}", "")
+        loaded = ("", "", f"{one.loaded:.1f}")
+        for way, name in enumerate(("nothing", "their streams", "pages that load again")):
+            figures = f"{one.rates[way]:,.0f} | {one.ratios[way]:.2f} | {one.cpu_us[way]:.0f}"
+            print(f"| {kind} | {name} | {figures} | {told[way]} | {loaded[way]} |", flush=True)
 
 
 async def bench_starts(new: dict[str, Callable[[], str]]) -> None:

@@ -2,11 +2,13 @@
 
 import asyncio
 import itertools
+import os
 import secrets
 import statistics
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import msgspec
 
@@ -21,20 +23,20 @@ from workflow.people import SignIn
 
 STREAMS = 200
 PAGE = "/queue?tab=all"
+WAYS = ALONE, ONLY_STREAMS, PAGES = 0, 1, 2
 
 
 class Beside(msgspec.Struct):
     """Transitions per second: alone, with open streams, and with pages that load again when they are told to.
 
-    The ratios are medians of those of each round.
+    The ratios are medians of those of each round. `cpu_us` is what the service uses for a transition and all that goes
+    on beside it: other work on the machine does not count.
     """
 
     database: str
-    alone: float
-    streams: float
-    pages: float
-    streams_ratio: float
-    pages_ratio: float
+    rates: tuple[float, ...]
+    ratios: tuple[float, ...]
+    cpu_us: tuple[float, ...]
     told: float  # of one stream in a second
     loaded: float  # pages in a second
 
@@ -84,7 +86,7 @@ class Stream(asyncio.Protocol):
 
     async def load(self) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        writer.write(self.request(PAGE, "Connection: close\r\n"))
+        writer.write(self.request(PAGE, "Connection: close\r\nX-Loaded-Again: 1\r\n"))
         answer = await reader.read()
         writer.close()
         if not answer.startswith(b"HTTP/1.1 200"):
@@ -101,6 +103,8 @@ async def open_streams(port: int, secrets_: Sequence[str], count: int, *, loads:
     while not all(one.is_open for one in streams):  # noqa: ASYNC110 - they all say so by themselves
         await asyncio.sleep(0.01)
     yield streams
+    for stream in streams:
+        stream.loads = False
     await asyncio.gather(*(one.loading for one in streams if one.loading is not None))
     for stream in streams:
         stream.transport.close()
@@ -113,36 +117,41 @@ async def measure(url: str, *, clients: int, rounds: int, seconds: float) -> Bes
     cases = iter([entry.case.id for entry in await open_cases(desk, 3 * per_round * (rounds + 1))])
     secrets_ = await sessions(desk, -(-STREAMS // MAX_OF_A_SESSION))
     await desk.close()
-    rates: dict[int, list[float]] = {0: [], 1: [], 2: []}
+    rates: tuple[list[float], ...] = ([], [], [])
+    used: tuple[list[float], ...] = ([], [], [])
     told, loaded = [], []
-    async with service(url) as (port, _):
+    async with service(url) as (port, process):
         for number in range(rounds + 1):
-            for way in rates if number % 2 else reversed(rates):
+            for way in WAYS if number % 2 else reversed(WAYS):
                 movers = Movers(list(itertools.islice(cases, per_round)), token)
                 conversations: list[Conversation] = [Mover(movers) for _ in range(clients)]
-                async with open_streams(port, secrets_, STREAMS if way else 0, loads=way == 2) as streams:
+                async with open_streams(port, secrets_, STREAMS if way else 0, loads=way == PAGES) as streams:
+                    before = cpu_seconds(process.pid)
                     result = await run_round(port, conversations, seconds)
+                    cpu = cpu_seconds(process.pid) - before
                     if result.failures:
                         raise RuntimeError(f"{result.failures} of {result.requests} requests failed")
                     if not number:  # the first round warms up
                         continue
                     rates[way].append(result.rate)
-                    if way == 1:
-                        told.append(statistics.mean(one.told for one in streams) / result.seconds)
-                    if way == 2:
-                        loaded.append(sum(one.loaded for one in streams) / result.seconds)
+                    used[way].append(cpu / result.requests * 1e6)
+                    told += [sum(one.told for one in streams) / STREAMS / result.seconds] if way == ONLY_STREAMS else []
+                    loaded += [sum(one.loaded for one in streams) / result.seconds] if way == PAGES else []
 
     def ratio(way: int) -> float:
-        return statistics.median(b / a for a, b in zip(rates[0], rates[way], strict=True))
+        return statistics.median(b / a for a, b in zip(rates[ALONE], rates[way], strict=True))
 
-    alone, with_streams, with_pages = (statistics.median(one) for one in rates.values())
     return Beside(
         database=url.partition(":")[0],
-        alone=alone,
-        streams=with_streams,
-        pages=with_pages,
-        streams_ratio=ratio(1),
-        pages_ratio=ratio(2),
+        rates=tuple(map(statistics.median, rates)),
+        ratios=tuple(map(ratio, WAYS)),
+        cpu_us=tuple(map(statistics.median, used)),
         told=statistics.median(told),
         loaded=statistics.median(loaded),
     )
+
+
+def cpu_seconds(pid: int) -> float:
+    """Used so far by a process. Linux only."""
+    _, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")
+    return float(sum(map(int, rest.split()[11:13])) / os.sysconf("SC_CLK_TCK"))

@@ -2,6 +2,7 @@
 
 import hmac
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -34,6 +35,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 20  # beside a file
 EVENT_STREAM = "text/event-stream"
+LOADED_AGAIN = "x-loaded-again"  # says an open page that was told of changes
 TOKEN_BYTES = 32
 
 
@@ -224,7 +226,11 @@ def with_failures_shown(endpoint: Endpoint, roles: frozenset[Role] | None) -> Ha
     """Signed out: to the sign-in page, and back afterwards. What goes wrong is a page as well."""
 
     async def handle(request: Request) -> Response:
-        return pack(await respond(request), request)
+        began = time.perf_counter()
+        response = pack(await respond(request), request)
+        if LOADED_AGAIN in request.headers:
+            request.app.state.desk.live.loaded(time.perf_counter() - began)
+        return response
 
     async def respond(request: Request) -> Response:
         desk: Desk = request.app.state.desk

@@ -118,9 +118,11 @@ async def test_many_changes_are_told_as_few(service: Service) -> None:
     async with a_page(service, "bo", LIST, chain_of(case["id"])) as page:
         for number in range(30):
             await service.ana.add(case["id"], "notes", text=f"note {number}")
-        told = []
+        told: list[dict[str, Any]] = []
         while not told or told[-1][chain_of(case["id"])] < case["version"] + 30:
-            told.append(await page.next())
+            said = await page.next()
+            assert said is not None
+            told.append(said)
 
         assert len(told) < 8
 
@@ -165,15 +167,30 @@ async def test_who_was_away_hears_of_a_list_only_if_a_case_may_have_changed(
 async def test_a_desk_with_many_open_lists_tells_them_one_after_the_other(service: Service) -> None:
     pages = [await watcher(service, "bo") for _ in range(10)]
     hub = service.desk.live
-    hub.tell({one: {LIST: 0} for one in pages})
-    due = sorted(one.due_at for one in pages)
-    assert due[-1] - due[0] == pytest.approx(9 / live.REFRESHES_PER_SECOND)
-    for one in pages:
-        one.told_at, one.changed = one.due_at, {}
-    hub.tell({one: {LIST: 0} for one in pages})
-    again = sorted(one.due_at for one in pages)
 
-    assert again[0] - due[0] >= len(pages) / live.REFRESHES_PER_SECOND
+    def told() -> list[float]:
+        for one in pages:
+            one.changed.clear()
+        hub.tell({one: {LIST: 0} for one in pages})
+        return sorted(one.due_at for one in pages)
+
+    due = told()
+    apart = live.LOADING_SECONDS / live.LOADING_SHARE
+    assert due[-1] - due[0] == pytest.approx(9 * apart)
+    for one in pages:
+        one.told_at = one.due_at
+    again = told()
+    assert again[0] - due[0] >= 10 * apart
+
+    for seconds in (1.0, 2.0, 3.0):  # pages take longer
+        hub.loaded(seconds)
+    later = told()
+    assert later[0] - due[0] > again[0] - due[0]
+    for seconds in (1e9, *[0.0] * 500):  # nobody waits for good
+        hub.loaded(seconds)
+        later = told()
+        assert later[0] - due[-1] <= 10 * live.MOST_APART
+    assert later[0] - due[0] >= live.GAP_SECONDS
     for one in pages:
         hub.leave(one)
 

@@ -1,24 +1,26 @@
-// Keeps what is marked with data-live up to date: "list", or "case:" and an id or number.
+// Keeps what is marked with data-live and an id up to date. Its value says what the desk is asked to tell of: "list" is
+// any case, "case:" with an id or number is one; whatever else is so marked is brought up to date along with those.
 //
 // When the desk says that it has changed, the page is fetched again and what is different is put in place. Whatever is
 // the same stays the very same element, with its focus, its selection and its place; a form in which somebody has typed
-// is left alone, and says so. Marks: an element with data-keep is its script's own; "live:updated" is sent to each
-// region that was brought up to date.
+// is left alone, and says so. An element with data-own is never touched. "live:updated" is sent to each region that
+// was brought up to date. Where the page's address is not the one to load (it answers a form), data-from is.
 
 "use strict";
 
 (() => {
   const regions = [...document.querySelectorAll("[data-live][id]")];
-  if (!regions.length || !window.EventSource) return;
+  const topics = regions.map((region) => region.dataset.live.split(":")).filter(([kind]) => ["list", "case"].includes(kind));
+  if (!topics.length || !window.EventSource) return;
 
-  const KEPT = "[data-keep], #lookers";
+  const OWN = "[data-own], #lookers";
   const GAP_MS = 1000;
   const AGAIN_MS = 10000;
   const PATIENCE_MS = 8000;
   const AGES_MS = 300000; // "in 3 h" is not true for long
 
+  const served = new WeakMap(); // by element: its attributes as the desk sent them
   const body = document.body;
-  const lists = regions.filter((region) => region.dataset.live === "list");
   let since = body.dataset.since;
   let source = null;
   let isOver = false;
@@ -31,10 +33,7 @@
 
   function address() {
     const asked = new URLSearchParams();
-    for (const region of regions) {
-      const [kind, ...name] = region.dataset.live.split(":");
-      asked.set(kind, name.join(":"));
-    }
+    for (const [kind, name] of topics) asked.set(kind, name ?? "");
     if (since) asked.set("since", since);
     return `/live?${asked}`;
   }
@@ -120,7 +119,7 @@
   async function fetchAgain() {
     isWanted = false;
     try {
-      const answer = await fetch(pageAddress(), { headers: { accept: "text/html" }, cache: "no-store" });
+      const answer = await fetch(pageAddress(), { headers: { "x-loaded-again": "1" }, cache: "no-store" });
       if (answer.redirected && new URL(answer.url).pathname === "/sign-in") return end();
       if (answer.status >= 500) return tellTrouble(true);
       if (!answer.ok) return end();
@@ -142,7 +141,7 @@
     for (const region of regions) {
       const found = fresh.getElementById(region.id);
       if (!found || region.isEqualNode(found)) continue;
-      bringUpToDate(region, found, region.dataset.live === "list");
+      bringUpToDate(region, found, !region.dataset.live.startsWith("case"));
       region.dispatchEvent(new CustomEvent("live:updated", { bubbles: true }));
     }
     if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
@@ -153,53 +152,81 @@
       if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
       return;
     }
-    if (old.matches(KEPT) || old.isEqualNode(fresh)) return;
+    if (old.matches(OWN) || old.isEqualNode(fresh)) return;
     if (old.matches("form") && isBeingFilledIn(old, isList)) {
       if (!asShown(old).isEqualNode(asShown(fresh))) hold(old, fresh);
       return;
     }
     if (old.matches("form")) release(old);
     copyAttributes(old, fresh);
-    const ids = new Set([...fresh.children].map((one) => one.id));
-    const isGone = (one) => one?.id && !ids.has(one.id) && !holds(one, isList);
+    const wanted = [...fresh.childNodes];
+    const there = [...old.childNodes].filter((one) => !one.matches?.(".held"));
+    const same = counterparts(there, wanted);
+    const used = new Set(same.values());
+    for (const one of there) if (!used.has(one) && !holds(one, isList)) one.remove();
     let here = old.firstChild;
-    for (const wanted of [...fresh.childNodes]) {
-      while (here?.matches?.(".held") || isGone(here)) {
-        const next = here.nextSibling;
-        if (isGone(here)) here.remove();
-        here = next;
-      }
-      const same = counterpart(here, wanted);
-      if (!same) {
-        old.insertBefore(document.importNode(wanted, true), here);
-        continue;
-      }
-      if (same === here) here = here.nextSibling;
-      else old.insertBefore(same, here);
-      bringUpToDate(same, wanted, isList);
-    }
-    while (here) {
-      const next = here.nextSibling;
-      if (!holds(here, isList)) here.remove();
-      here = next;
+    for (const one of wanted) {
+      while (here && !used.has(here)) here = here.nextSibling; // what stays though the desk shows it no more
+      const found = same.get(one);
+      if (!found) old.insertBefore(remember(document.importNode(one, true)), here);
+      else if (found === here) here = here.nextSibling;
+      else old.insertBefore(found, here);
+      if (found) bringUpToDate(found, one, isList);
     }
   }
 
-  // The same element as it was: by its id, or else the next one of its kind.
-  function counterpart(here, wanted) {
-    const isAlike = (one) => one.nodeName === wanted.nodeName && (one.id ?? "") === (wanted.id ?? "");
-    if (!wanted.id) return here && isAlike(here) ? here : null;
-    for (let one = here; one; one = one.nextSibling) if (isAlike(one)) return one;
-    return null;
+  // Which of the nodes that are there become which of those that are wanted: as many as can be without moving any,
+  // and whatever has the same id.
+  function counterparts(there, wanted) {
+    const best = Array.from({ length: there.length + 1 }, () => new Float64Array(wanted.length + 1));
+    for (let i = there.length - 1; i >= 0; i--) {
+      for (let j = wanted.length - 1; j >= 0; j--) {
+        const both = isAlike(there[i], wanted[j]) ? best[i + 1][j + 1] + worth(there[i], wanted[j]) : 0;
+        best[i][j] = Math.max(both, best[i + 1][j], best[i][j + 1]);
+      }
+    }
+    const found = new Map();
+    for (let i = 0, j = 0; i < there.length && j < wanted.length;) {
+      if (best[i][j] === best[i + 1][j]) i++;
+      else if (best[i][j] === best[i][j + 1]) j++;
+      else found.set(wanted[j++], there[i++]);
+    }
+    const used = new Set(found.values());
+    for (const one of wanted) {
+      if (!one.id || found.has(one)) continue;
+      const moved = there.find((old) => !used.has(old) && isAlike(old, one));
+      if (moved) found.set(one, moved);
+    }
+    return found;
   }
 
+  function isAlike(old, fresh) {
+    if (old.nodeName !== fresh.nodeName || (old.id ?? "") !== (fresh.id ?? "")) return false;
+    return old.nodeType !== Node.ELEMENT_NODE || old.matches(OWN) === fresh.matches(OWN);
+  }
+
+  function worth(old, fresh) {
+    if (old.nodeType !== Node.ELEMENT_NODE) return 1;
+    return old.id ? 1000 : old.className === fresh.className ? 100 : 50;
+  }
+
+  // Only what is different from what the desk sent before: the rest of the attributes is for scripts and readers.
   function copyAttributes(old, fresh) {
-    for (const { name } of [...old.attributes]) {
-      if (!fresh.hasAttribute(name) && name !== "open") old.removeAttribute(name); // what was unfolded stays so
-    }
-    for (const { name, value } of fresh.attributes) {
-      if (name !== "open" && old.getAttribute(name) !== value) old.setAttribute(name, value);
-    }
+    const before = served.get(old) ?? new Map();
+    const now = attributesOf(fresh);
+    for (const name of before.keys()) if (!now.has(name)) old.removeAttribute(name);
+    for (const [name, value] of now) if (before.get(name) !== value) old.setAttribute(name, value);
+    served.set(old, now);
+  }
+
+  function attributesOf(element) {
+    return new Map([...element.attributes].map(({ name, value }) => [name, value]));
+  }
+
+  function remember(node) {
+    if (node.nodeType !== Node.ELEMENT_NODE) return node;
+    for (const one of [node, ...node.querySelectorAll("*")]) served.set(one, attributesOf(one));
+    return node;
   }
 
   // Forms in which somebody is typing.
@@ -216,7 +243,7 @@
 
   function holds(node, isList) {
     if (node.nodeType !== Node.ELEMENT_NODE) return false;
-    if (node.matches(`.held, ${KEPT}`)) return true;
+    if (node.matches(`.held, ${OWN}`)) return true;
     return [node, ...node.querySelectorAll("form")].some((one) => one.matches("form") && isBeingFilledIn(one, isList));
   }
 
@@ -234,7 +261,7 @@
     line.setAttribute("role", "status");
     line.append(show);
     show.addEventListener("click", () => {
-      const shown = document.importNode(fresh, true);
+      const shown = remember(document.importNode(fresh, true));
       for (const field of form.elements) carryOver(field, shown.elements[field.name]);
       line.remove();
       form.replaceWith(shown);
@@ -260,6 +287,7 @@
   });
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });
-  if (lists.length) setInterval(refresh, AGES_MS);
+  regions.forEach(remember);
+  if (topics.some(([kind]) => kind === "list")) setInterval(refresh, AGES_MS);
   open();
 })();
