@@ -45,7 +45,7 @@ HEARTBEAT_SECONDS = 15.0  # proxies cut what is silent
 RETRY_MS = 2000
 
 MAX_OF_A_SESSION = 20
-MAX_OPEN = 2000
+MAX_OPEN = 500  # half of what the usual limit of open files leaves room for
 
 
 class TooMany(CaseworkError):
@@ -147,7 +147,7 @@ class Live:
 
     async def since(self) -> int:
         """The position up to which a page that is made from now on shows everything; it may show more."""
-        return self.position if self.task is not None else await following.last_position(self.database)
+        return await following.last_position(self.database)
 
     def loaded(self, seconds: float) -> None:
         """A page that was told of changes has loaded itself again; it took so long to make."""

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -17,7 +18,9 @@ from api.pages import live
 from api.pages.rendering import STATIC
 from tests.api.driving import Service
 from tests.pages.browsing import PHONE, Site, a_site, picture, require_accessible, require_tidy, sign_in
+from workflow.commands import AddMessage
 from workflow.people import DisablePerson
+from workflow.states import Direction
 
 SOON = 5.0  # seconds
 TOO_MUCH = 20_000_000  # bytes
@@ -118,7 +121,105 @@ async def test_a_page_that_was_signed_out_while_nobody_looked_says_so(site: Site
     await expect(page.get_by_role("status")).to_contain_text("no longer updates")
 
 
-# A page of one case: what is on it is made up here, the stream is the desk's.
+# The page of a case.
+
+
+async def test_whoever_looks_at_the_same_case_is_named(site: Site) -> None:
+    case = await site.service.ana.open()
+    ana, bo, cleo = [await site.visit(name) for name in ("ana", "bo", "cleo")]
+    await ana.goto(f"/cases/{case['number']}")
+    await expect(ana.locator("#lookers")).to_be_hidden()
+    await bo.goto(f"/cases/{case['number']}")
+    await expect(ana.locator("#lookers")).to_have_text("Bo is looking at this too")
+    await expect(bo.locator("#lookers")).to_have_text("Ana is looking at this too")
+    await cleo.goto(f"/cases/{case['number']}")
+    await expect(ana.locator("#lookers")).to_have_text("Bo and Cleo are looking at this too")
+    await require_accessible(ana)
+    for width in (1280, PHONE["width"], 320):
+        await ana.set_viewport_size({"width": width, "height": 800})
+        await require_tidy(ana)
+        await picture(ana, f"live-lookers-{width}")
+    await cleo.close()
+    await bo.goto("/queue")
+
+    await expect(ana.locator("#lookers")).to_be_hidden()
+
+
+async def test_what_one_does_is_seen_by_another_who_is_writing_and_loses_nothing(site: Site) -> None:
+    service = site.service
+    case = await service.ana.investigate()
+    ana, bo = [await site.visit(name) for name in ("ana", "bo")]
+    for page in (ana, bo):
+        await page.goto(f"/cases/{case['number']}")
+    offer = bo.locator("#offer-adjustment")
+    await offer.locator("summary").click()
+    await offer.locator("[name=reason]").fill("They were promised more.")
+    await offer.locator("[name='data.description']").press_sequentially("Another aud")
+    note = ana.locator("#note")
+    await note.locator("summary").click()
+    await note.locator("textarea").fill("<i>They</i> called.")
+    await note.get_by_role("button").last.click()
+    await expect(ana.locator("#done")).to_be_visible()
+
+    await expect(bo.locator("#messages")).to_contain_text("<i>They</i> called.")
+    await offer.locator("[name='data.description']").press_sequentially("ience")
+    await expect(offer.locator("[name=reason]")).to_have_value("They were promised more.")
+    await expect(offer.locator("[name='data.description']")).to_have_value("Another audience")
+    await require_accessible(bo)
+    await picture(bo, "live-case-held")
+    await service.as_system("mail", AddMessage(direction=Direction.INBOUND, text="Any news?"), case["id"])
+    await expect(bo.locator("#messages")).to_contain_text("Any news?")
+    await expect(ana.locator("#messages")).to_contain_text("Any news?")
+    await expect(ana.locator("#done")).to_be_visible()
+    await offer.locator("[name='data.answer_by']").fill((service.clock() + timedelta(days=9)).date().isoformat())
+    await bo.get_by_role("button", name="keep what I wrote").click()
+    await offer.get_by_role("button").last.click()
+
+    await expect(bo.locator("#head")).to_contain_text("adjustment offered")
+    await expect(ana.locator("#head")).to_contain_text("adjustment offered")
+
+
+async def test_what_one_does_oneself_loads_no_page_twice(site: Site) -> None:
+    case = await site.service.ana.open()
+    page = await site.visit("bo")
+    await page.goto(f"/cases/{case['number']}")
+    loaded: list[str] = []
+    page.on("request", lambda one: loaded.append(one.method) if f"/{case['number']}" in one.url else None)
+    note = page.locator("#note")
+    await note.locator("summary").click()
+    await note.locator("textarea").fill("They called.")
+    await note.get_by_role("button").last.click()
+    await expect(page.locator("#done")).to_be_visible()
+    (watcher,) = site.service.desk.live.watchers
+    watcher.change(*watcher.topics, case["version"] + 1, 0.0)  # as where events are numbered later
+    await until(lambda: not watcher.changed)
+    await page.wait_for_timeout(1200)
+
+    assert loaded == ["POST", "GET"]
+
+
+async def test_what_came_back_to_be_sent_again_stays_when_the_case_changes_once_more(site: Site) -> None:
+    service = site.service
+    site.allow("412")
+    case = await service.ana.investigate()
+    page = await site.visit("bo")
+    await page.goto(f"/cases/{case['number']}")
+    await look_away(page, hidden=True)  # so that the form is late
+    await service.ana.add(case["id"], "notes", text="meanwhile")
+    close = page.locator("#close")
+    await close.locator("summary").click()
+    await close.locator("[name='data.resolution']").select_option("spam")
+    await close.locator("[name=reason]").fill("They sell rings.")
+    await close.get_by_role("button").last.click()
+    returned = page.locator("#returned")
+    await expect(returned).to_contain_text("Somebody changed the case")
+    await service.ana.add(case["id"], "notes", text="and once more")
+
+    await expect(page.locator("#messages")).to_contain_text("and once more")
+    await expect(returned.locator("[name=reason]")).to_have_value("They sell rings.")
+
+
+# What is done to a page: one that is made up here, with the desk's own stream.
 
 
 class Trial:
@@ -143,23 +244,6 @@ class Trial:
         await page.route("**/trial", self.answer)
         await page.goto("/trial")
         return page
-
-
-async def test_whoever_looks_at_the_same_case_is_named(site: Site) -> None:
-    case = await site.service.ana.open()
-    trial = Trial(case["id"])
-    page = await trial.visit(site, "ana")
-    await expect(page.locator("#lookers")).to_be_hidden()
-    second = await trial.visit(site, "bo")
-    await expect(page.locator("#lookers")).to_have_text("Bo is looking at this too")
-    await expect(second.locator("#lookers")).to_have_text("Ana is looking at this too")
-    third = await trial.visit(site, "cleo")
-    await expect(page.locator("#lookers")).to_have_text("Bo and Cleo are looking at this too")
-    await picture(page, "live-lookers")
-    await third.close()
-    await second.close()
-
-    await expect(page.locator("#lookers")).to_be_hidden()
 
 
 async def test_what_somebody_is_typing_is_left_alone_and_can_be_taken_along(site: Site) -> None:

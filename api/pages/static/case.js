@@ -17,7 +17,9 @@
     if (key.startsWith(PREFIX) && Date.now() - (read(key)?.at ?? 0) > DAYS_KEPT * DAY_MS) localStorage.removeItem(key);
   }
 
-  document.querySelectorAll("form[data-draft]").forEach(restore);
+  const restoreAll = () => document.querySelectorAll("form[data-draft]").forEach(restore);
+  restoreAll();
+  document.addEventListener("live:updated", restoreAll);
 
   document.addEventListener("input", ({ target }) => {
     const form = target.closest("form[data-draft]");

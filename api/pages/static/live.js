@@ -17,6 +17,7 @@
   const GAP_MS = 1000;
   const AGAIN_MS = 10000;
   const PATIENCE_MS = 8000;
+  const BACK_MS = 5000;
   const AGES_MS = 300000; // "in 3 h" is not true for long
 
   const served = new WeakMap(); // by element: its attributes as the desk sent them
@@ -44,7 +45,7 @@
     source.addEventListener("open", () => tellTrouble(false));
     source.addEventListener("changed", (event) => {
       since = event.lastEventId || since;
-      refresh();
+      if (Object.entries(JSON.parse(event.data)).some(isNew)) refresh();
     });
     source.addEventListener("lookers", (event) => showLookers(JSON.parse(event.data).names));
     source.addEventListener("ended", end);
@@ -54,6 +55,12 @@
       close();
       setTimeout(() => { refresh(); open(); }, AGAIN_MS * (1 + Math.random()));
     });
+  }
+
+  // A version of a case that the page shows already was made by it, most likely.
+  function isNew([topic, version]) {
+    const region = regions.find((one) => one.dataset.live === topic);
+    return !version || !(Number(region?.dataset.version) >= version);
   }
 
   function close() {
@@ -284,6 +291,10 @@
     if (document.hidden) return close();
     if (isWanted) refresh();
     open();
+  });
+  addEventListener("beforeunload", () => {
+    close(); // or this page would load itself again because of the very form that it sends
+    setTimeout(open, BACK_MS); // it was a download
   });
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });
