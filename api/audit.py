@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from api import inputs as i
 from api.errors import documented
-from api.routing import Answer, DeskRoute, ReadCall, reads
+from api.routing import Answer, Call, DeskRoute, ReadCall, reads
 from api.settings import Settings
 from storage import checkpoints
 from storage.database import asking
@@ -33,7 +33,7 @@ def is_public(settings: Settings) -> bool:
     return settings.public_audit_log
 
 
-async def of_tree(call: ReadCall, question: Callable[[Tree], T]) -> T:
+async def of_tree(call: Call, question: Callable[[Tree], T]) -> T:
     """The answer to a question about the tree as it stands."""
 
     def ask(connection: Connection) -> T:
@@ -124,9 +124,14 @@ class ConsistencyView(TypedDict):
 @reads(LOG_READERS, is_public)
 async def inclusion(call: ReadCall, query: Annotated[InclusionQuery, Query()]) -> Response:
     """That an event is in the tree of a size (RFC 9162 §2.1.3), such as that of a checkpoint."""
+    return Answer(await proof_of(call, query.position, query.size))
+
+
+async def proof_of(call: Call, position: int, wanted: int | None) -> InclusionView:
+    """Raises BadInput."""
 
     def prove(tree: Tree) -> InclusionView:
-        size, position = within(tree, "size", query.size), query.position
+        size = within(tree, "size", wanted)
         if position > size:
             raise bad_field("position", f"is not in a tree of {size} events")
         return InclusionView(
@@ -138,7 +143,7 @@ async def inclusion(call: ReadCall, query: Annotated[InclusionQuery, Query()]) -
             root=tree.root(size).hex(),
         )
 
-    return Answer(await of_tree(call, prove))
+    return await of_tree(call, prove)
 
 
 @router.get("/proofs/consistency", response_model=ConsistencyView, responses=documented(422))

@@ -9,7 +9,7 @@ from typing_extensions import TypedDict
 
 from api.errors import documented
 from api.feed import PageQuery
-from api.routing import Answer, DeskRoute, ReadCall, reads
+from api.routing import Answer, Call, DeskRoute, ReadCall, reads
 from storage import auditing
 from workflow.events import Recorded
 from workflow.people import person_chain
@@ -79,7 +79,7 @@ async def list_changes(call: ReadCall, query: Annotated[PageQuery, Query()]) -> 
     return Answer(ChangesOfDeskView(items=views, next=following))
 
 
-async def noted(call: ReadCall, kinds: tuple[str, ...], query: PageQuery) -> tuple[list[Recorded], int | None]:
+async def noted(call: Call, kinds: tuple[str, ...], query: PageQuery) -> tuple[list[Recorded], int | None]:
     """A page, and what the next one begins after."""
     found = await auditing.listed(call.desk.database, kinds, query.cursor, query.limit + 1)
     page = found[: query.limit]

@@ -136,6 +136,16 @@ class ListQuery(i.Input):
 @reads(READERS)
 async def list_cases(call: ReadCall, query: Annotated[ListQuery, Query()]) -> Response:
     """Cases by filter, a page at a time."""
+    items, cursor = await listed_cases(call, query)
+    headers = {}
+    if cursor is not None:
+        url = call.request.url.include_query_params(cursor=cursor)
+        headers["link"] = f'<{url.path}?{url.query}>; rel="next"'
+    return Answer(v.CaseListView(items=items, next=cursor), headers=headers)
+
+
+async def listed_cases(call: Call, query: ListQuery) -> tuple[list[v.ListedCaseView], str | None]:
+    """A page, and the cursor of the next one. Raises BadInput."""
     now, database = call.desk.clock(), call.desk.database
     beginnings, after = read_cursor(query.cursor, query.sort)
     wanted = Filter(
@@ -154,12 +164,7 @@ async def list_cases(call: ReadCall, query: Annotated[ListQuery, Query()]) -> Re
         found = await cases.listing(database, wanted, query.sort, now=now, after=None, limit=query.limit + 1)
     page = found[: query.limit]
     cursor = cursor_after(page[-1], query.sort, wanted) if len(found) > query.limit else None
-    items = [v.listed_case_view(one.entry, one.next_deadline, now) for one in page]
-    headers = {}
-    if cursor is not None:
-        url = call.request.url.include_query_params(cursor=cursor)
-        headers["link"] = f'<{url.path}?{url.query}>; rel="next"'
-    return Answer(v.CaseListView(items=items, next=cursor), headers=headers)
+    return [v.listed_case_view(one.entry, one.next_deadline, now) for one in page], cursor
 
 
 async def assignee_named(call: Call, name: str | None) -> str | None:

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from api import inputs as i
 from api import views as v
 from api.errors import documented
-from api.routing import Answer, DeskRoute, ReadCall, reads
+from api.routing import Answer, Call, DeskRoute, ReadCall, reads
 from storage import cases
 from workflow.events import AttemptRefused
 from workflow.roles import OVERSEERS, READERS
@@ -65,6 +65,10 @@ class RefusalListView(TypedDict):
 @reads(OVERSEERS)
 async def list_refusals(call: ReadCall, query: Annotated[PageQuery, Query()]) -> Response:
     """Attempts that the rules refused, newest first."""
+    return Answer(await refused_attempts(call, query))
+
+
+async def refused_attempts(call: Call, query: PageQuery) -> RefusalListView:
     found = await cases.of_type(call.desk.database, "refused", query.cursor, query.limit + 1)
     items = []
     for _, one, _ in found[: query.limit]:
@@ -84,7 +88,7 @@ async def list_refusals(call: ReadCall, query: Annotated[PageQuery, Query()]) ->
                     receipt=f"{one.event.chain}/{one.event.seq}/{one.hash}",
                 )
             )
-    return Answer(RefusalListView(items=items, next=found[query.limit - 1][0] if len(found) > query.limit else None))
+    return RefusalListView(items=items, next=found[query.limit - 1][0] if len(found) > query.limit else None)
 
 
 class SetAsideView(TypedDict):
@@ -104,6 +108,10 @@ class SetAsideListView(TypedDict):
 @reads(READERS)
 async def list_set_aside(call: ReadCall, query: Annotated[PageQuery, Query()]) -> Response:
     """Mail that opened nothing, newest first, for a person to look at."""
+    return Answer(await mail_set_aside(call, query))
+
+
+async def mail_set_aside(call: Call, query: PageQuery) -> SetAsideListView:
     found = await cases.of_type(call.desk.database, "mail_set_aside", query.cursor, query.limit + 1)
     items = [
         SetAsideView(
@@ -115,4 +123,4 @@ async def list_set_aside(call: ReadCall, query: Annotated[PageQuery, Query()]) -
         )
         for _, one, texts in found[: query.limit]
     ]
-    return Answer(SetAsideListView(items=items, next=found[query.limit - 1][0] if len(found) > query.limit else None))
+    return SetAsideListView(items=items, next=found[query.limit - 1][0] if len(found) > query.limit else None)

@@ -13,7 +13,7 @@ from api import inputs as i
 from api import views as v
 from api.errors import documented
 from api.feed import PageQuery
-from api.routing import Answer, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
+from api.routing import Answer, Call, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
 from storage import auditing, cases
 from storage.auditing import Told
 from workflow.cases import chain_of
@@ -80,15 +80,19 @@ class FindingsQuery(PageQuery):
 @ruled(Rules(roles=FINDING_ROLES[OpenFinding], command=OpenFinding))
 async def open_finding(call: WriteCall, case_id: str, body: FindingIn) -> Response:
     """Attach a finding to an event of a case. The case itself is not changed by it."""
+    return await answer_with_finding(call, case_id, await opening(call, case_id, body))
+
+
+async def opening(call: Call, case_id: str, body: FindingIn) -> OpenFinding:
+    """Raises NotFound, or BadInput for an event that is not this one."""
     if await call.desk.version_of(case_id) is None:
         raise NotFound("case")
     at = await cases.events(call.desk.database, case_id, after=body.seq - 1, until=body.seq)
     if [one.hash for one, _ in at] != [body.hash]:
         raise bad_field("hash", f"is not the hash of event {body.seq} of this case")
-    command = OpenFinding(
+    return OpenFinding(
         finding_id=str(uuid.uuid4()), seq=body.seq, event=body.hash, severity=body.severity, text=body.text
     )
-    return await answer_with_finding(call, case_id, command)
 
 
 @router.post(f"{FINDING}/answers", status_code=201, response_model=FindingView, responses=WRITTEN)

@@ -18,7 +18,7 @@ from api.cuts import MAX_POSITION, point
 from api.errors import documented
 from api.feed import PageQuery
 from api.people import assignee_of
-from api.routing import Answer, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
+from api.routing import Answer, Call, DeskRoute, ReadCall, Rules, WriteCall, reads, ruled
 from storage import auditing, cases
 from storage.database import Database
 from workflow.cases import case_number_text, chain_of
@@ -118,6 +118,12 @@ class SampleListView(TypedDict):
 @ruled(Rules(roles=AUDITORS, command=DrawSample))
 async def draw_sample(call: WriteCall, body: SampleIn) -> Response:
     """Draw cases at random, in a way that can be repeated: seed, position and plan are recorded, and decide alone."""
+    recorded, sample = await draw(call, body)
+    return Answer(sample_view(recorded, sample), 201, {"audit-receipt": receipt_of(recorded)})
+
+
+async def draw(call: Call, body: SampleIn) -> tuple[Recorded, Sample]:
+    """Raises BadInput, Forbidden."""
     desk = call.desk
     if len({*body.strata}) < len(body.strata):
         raise bad_field("strata", "names one twice")
@@ -151,7 +157,7 @@ async def draw_sample(call: WriteCall, body: SampleIn) -> Response:
     recorded = receipt.events[0]
     if receipt.repeated:
         sample = await drawn_again(desk.database, recorded)
-    return Answer(sample_view(recorded, sample), 201, {"audit-receipt": receipt_of(recorded)})
+    return recorded, sample
 
 
 @router.get("", response_model=SampleListView, responses=documented(422))

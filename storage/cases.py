@@ -58,6 +58,20 @@ async def version_of(database: Database, case_id: str) -> int | None:
     return row[0] if row else None
 
 
+async def number_of(database: Database, case_id: str) -> int:
+    """Raises NotFound."""
+    row = await database.first(select(CASES.number).where(CASES.id == case_id))
+    if row is None:
+        raise NotFound("case")
+    return int(row[0])
+
+
+async def numbers_of(database: Database, ids: Iterable[str]) -> dict[str, int]:
+    """By id, of those that there are."""
+    query = select(CASES.id, CASES.number).where(CASES.id.in_(sorted({*ids})))
+    return {row[0]: row[1] for row in await database.rows(query)}
+
+
 async def find(database: Database, name: str) -> str | None:
     """The id of a case by its id or by its number, as people say it (C-1042)."""
     number = name.upper().removeprefix("C-")
@@ -440,6 +454,60 @@ async def feed(database: Database, after: int, limit: int) -> list[tuple[int, Re
         .limit(limit)
     )
     return [(position, recorded(body, digest), body) for position, body, digest in await database.rows(query)]
+
+
+async def position_of(database: Database, chain: str, seq: int) -> int | None:
+    """None while it has none, or where there is no such event."""
+    query = select(POSITIONS.position).where(EVENTS.id == POSITIONS.event_id, EVENTS.chain == chain, EVENTS.seq == seq)
+    row = await database.first(query)
+    return row[0] if row else None
+
+
+class Sought(msgspec.Struct, frozen=True, kw_only=True):
+    """Of which type, by whom and in which chain; `actor` is such as `person:3f…`, or `system:` for all of these."""
+
+    kind: str | None = None
+    actor: str | None = None
+    chain: str | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        found: list[Any] = []
+        if self.kind is not None:
+            found.append(EVENTS.type == self.kind)
+        if self.actor is not None:  # canonical: written in one way, and nothing that is quoted could be taken for it
+            named = f'"actor":"{self.actor}' + ("" if self.actor.endswith(":") else '"')
+            found.append(EVENTS.body.contains(named, autoescape=True))
+        if self.chain is not None:
+            found.append(EVENTS.chain == self.chain)
+        return found
+
+
+LOOKED_BACK = 50_000
+
+
+async def latest(
+    database: Database, sought: Sought, before: int | None, limit: int
+) -> tuple[list[tuple[int, Recorded]], int | None]:
+    """Events of all chains, newest first, with their positions; and the position that further ones come before.
+
+    Where few are sought, no more than the latest `LOOKED_BACK` are looked through at once.
+    """
+    if before is None:
+        row = await database.first(select(func.max(POSITIONS.position)))
+        before = ((row and row[0]) or 0) + 1
+    start = 0 if sought.chain is not None else max(0, before - 1 - LOOKED_BACK)
+    query = (
+        select(POSITIONS.position, EVENTS.body, EVENTS.hash)
+        .where(EVENTS.id == POSITIONS.event_id, POSITIONS.position < before, POSITIONS.position > start)
+        .where(*sought.conditions())
+        .order_by(POSITIONS.position.desc())
+        .limit(limit + 1)
+    )
+    rows = await database.rows(query)
+    found = [(position, recorded(body, digest)) for position, body, digest in rows[:limit]]
+    if len(rows) > limit:
+        return found, found[-1][0]
+    return found, start + 1 if start else None
 
 
 async def of_type(

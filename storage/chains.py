@@ -116,14 +116,15 @@ class Known(msgspec.Struct, kw_only=True):
 
 # What stands beside a body and has to agree with it, as the body says it; and whether it names its predecessor.
 COLUMNS = ("chain", "seq", "prev", "type", "state_before", "state_after", "lifecycle", "at", "trigger")
-EVENTS = """
+ROWS = """
     SELECT {body}, hash,
         CASE seq WHEN 1 THEN prev_seq IS NULL AND prev_hash IS NULL AND state_before IS NULL
             ELSE prev_seq = seq - 1 AND prev_hash IS NOT NULL AND state_before IS NOT NULL END,
         chain, seq, coalesce(prev_hash, '{zeros}'), type, nullif(state_before, ''), nullif(state_after, ''),
         lifecycle, at, "trigger"
-    FROM events ORDER BY chain, seq
+    FROM events
 """
+EVENTS = f"{ROWS} ORDER BY chain, seq"
 CHAIN, SEQ = 3, 4
 
 
@@ -207,12 +208,8 @@ class Chain:
         if row[SEQ] != seq:
             raise BrokenHistory(self.name, seq, f"is missing; event {row[SEQ]} comes next")
         recorded = next_event(self.last, self.name, body, digest)
-        differing = [
-            name for name, stored in zip(COLUMNS, columns, strict=True) if getattr(recorded.event, name) != stored
-        ]
-        if differing or not linked:
-            names = ", ".join(differing or ["prev_seq"])
-            raise BrokenHistory(self.name, seq, f"the row does not say what the body says of {names}")
+        if fault := differing(recorded.event, linked, columns):
+            raise BrokenHistory(self.name, seq, fault)
         self.known.check(recorded.event)
         return recorded
 
@@ -234,6 +231,14 @@ class Chain:
         chain, seq, prev, before, after, at, request = (fields[name] for name in LINKED)
         ends = (here, *zip(chain, seq, hashes, after, at, request, strict=True))
         return not self.is_broken and all(map(follows, ends, zip(chain, seq, prev, before, at, request, strict=True)))
+
+
+def differing(event: Event, linked: object, columns: Sequence[Any]) -> str | None:
+    """What is wrong with the columns that stand beside an event, which are those after the hash in ROWS."""
+    names = [name for name, stored in zip(COLUMNS, columns, strict=True) if getattr(event, name) != stored]
+    if names or not linked:
+        return f"the row does not say what the body says of {', '.join(names or ['prev_seq'])}"
+    return None
 
 
 LINKED = ("chain", "seq", "prev", "state_before", "state_after", "at", "request")

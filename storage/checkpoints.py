@@ -29,12 +29,21 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NEWEST = text("SELECT origin, size, root, note, at FROM checkpoints ORDER BY id DESC LIMIT 1")
+COVERING = text(
+    "SELECT origin, size, root, note, at FROM checkpoints WHERE size >= :position ORDER BY size, id LIMIT 1"
+)
 STORED = text("SELECT 1 FROM checkpoints WHERE origin = :origin AND size = :size")
 STORE = text("INSERT INTO checkpoints (origin, size, root, note, at) VALUES (:origin, :size, :root, :note, :at)")
 
 
 async def newest(database: Database) -> Signed | None:
     row = await database.first(NEWEST)
+    return Signed(**row._mapping) if row else None  # noqa: SLF001 - the row by its names
+
+
+async def covering(database: Database, position: int) -> Signed | None:
+    """The first one over the event at this position."""
+    row = await database.first(COVERING, {"position": position})
     return Signed(**row._mapping) if row else None  # noqa: SLF001 - the row by its names
 
 

@@ -36,26 +36,34 @@ def verified(bodies: Iterable[tuple[str, str]], chain: str) -> Iterator[Recorded
 
 def next_event(last: Recorded | None, chain: str, body: bytes, digest: str) -> Recorded:
     """The event of these bytes, if it can be the one after `last` in its chain. Raises BrokenHistory."""
-    if last is None:
-        seq, prev, state, at, request = 1, ZEROS, None, "", ""
-    else:
-        before = last.event
-        seq, prev, state, at, request = before.seq + 1, last.hash, before.state_after, before.at, before.request
+    seq = last.event.seq + 1 if last else 1
     if leaf_hash(body) != digest:
         raise BrokenHistory(chain, seq, "the hash is not the body's")
     try:
         event = strictly(body)
     except UNFIT as unfit:
         raise BrokenHistory(chain, seq, f"the body is not as casework writes it: {unfit}") from unfit
-    if (event.chain, event.seq) != (chain, seq):
-        raise BrokenHistory(chain, seq, f"the body says that it is {event.chain} event {event.seq}")
-    if event.prev != prev:
-        raise BrokenHistory(chain, seq, "does not follow the event before it")
-    if event.state_before != state:
-        raise BrokenHistory(chain, seq, "does not start from the state that the event before it led to")
-    if event.at < at or (event.at == at and event.request != request):  # the events of one command share their time
-        raise BrokenHistory(chain, seq, "is not later than the event before it")
+    if fault := misplaced(last, chain, event):
+        raise BrokenHistory(chain, seq, fault)
     return Recorded(event=event, data=event.data, hash=digest)
+
+
+def misplaced(last: Recorded | None, chain: str, event: Event) -> str | None:
+    """Why this event cannot be the one after `last` in its chain."""
+    if last is None:
+        seq, prev, state, at, request = 1, ZEROS, None, "", ""
+    else:
+        before = last.event
+        seq, prev, state, at, request = before.seq + 1, last.hash, before.state_after, before.at, before.request
+    if (event.chain, event.seq) != (chain, seq):
+        return f"the body says that it is {event.chain} event {event.seq}"
+    if event.prev != prev:
+        return "does not follow the event before it"
+    if event.state_before != state:
+        return "does not start from the state that the event before it led to"
+    if event.at < at or (event.at == at and event.request != request):  # the events of one command share their time
+        return "is not later than the event before it"
+    return None
 
 
 def strictly(body: bytes) -> Event:

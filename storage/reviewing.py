@@ -29,7 +29,7 @@ from workflow.people import Person, person_chain, replay_person
 from workflow.policy import PolicyVersion
 from workflow.replaying import evolve, replay
 from workflow.reviewing import Review, Then, is_decision, review
-from workflow.roles import Actor, Role, system_actor
+from workflow.roles import Actor, Role, in_order, system_actor
 
 NOT_PLACED = 2**63 - 1  # what was recorded just now comes after everything that has a position
 
@@ -59,6 +59,16 @@ async def reviews(database: Database, case_id: str, seq: int | None = None) -> t
     if seq is not None and not found:
         raise NotFound("decision")
     return tuple(found)
+
+
+async def roles_then(database: Database, actor: str, position: int | None) -> tuple[Role, ...]:
+    """Those that somebody held just before this position of the log; None is after all that has one."""
+    kind, _, name = actor.partition(":")
+    if kind != "person":
+        return ()
+    background = Background(await chains(database, [person_chain(name)]))
+    people = background.people(NOT_PLACED if position is None else position)
+    return in_order(actor_of(actor, people).roles)
 
 
 async def chains(database: Database, names: Iterable[str]) -> dict[str, list[Placed]]:

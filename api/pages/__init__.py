@@ -1,6 +1,15 @@
 """The pages: forms and lists for people, over the same commands and queries as the API."""
 
-from api.pages import case, client, insights, live, queue, sign_in
+from api.pages import audit_desk, case, client, insights, live, queue, replaying, sign_in
 
 # The case page answers whatever lies one step below it, so what is more special comes first.
-PAGES = (sign_in.pages, queue.pages, client.pages, insights.pages, live.pages, case.pages)
+PAGES = (
+    sign_in.pages,
+    queue.pages,
+    client.pages,
+    insights.pages,
+    audit_desk.pages,
+    replaying.pages,
+    live.pages,
+    case.pages,
+)

@@ -12,6 +12,7 @@ from workflow.roles import OVERSEERS, READERS, Role
 PLACES: tuple[tuple[str, str, frozenset[Role]], ...] = (
     ("Queue", "/queue", READERS),
     ("Insights", "/insights", OVERSEERS),
+    ("Audit", "/audit-desk", OVERSEERS),
 )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import Response
 
-from api.pages import showing
+from api.pages import showing, telling
 from diagrams.svg import STYLE
 
 HERE = Path(__file__).parent
@@ -63,7 +63,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.globals["static"] = STATIC.url
-    made.filters |= showing.FILTERS
+    made.filters |= showing.FILTERS | telling.FILTERS
     return made
 
 

@@ -1,5 +1,6 @@
 """Puts what the log says into sentences, and into values that people read."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -179,7 +180,7 @@ def did_to_case(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
 def did_with_money(recorded: e.Recorded, _: Names) -> str | None:
     match recorded.data:
         case e.PurchaseChanged(purchase=purchase, change=change):
-            return f"{PURCHASE_CHANGES.get(change, change)} {isolated(purchase.reference)}"
+            return PURCHASE_CHANGES.get(change, f"{change} of {{}}").format(isolated(purchase.reference))
         case e.GroundRecorded(kind=kind, affected=affected):
             return f"wrote down a claim: {words(kind)}, {sum_of(affected)}"
         case e.GroundVerified(ground=ground, verified=verified):
@@ -205,10 +206,10 @@ def did_with_money(recorded: e.Recorded, _: Names) -> str | None:
 
 
 PURCHASE_CHANGES = {
-    "linked": "linked the purchase",
-    "facts": "changed the facts of the purchase",
-    "check": "checked, against the books, the purchase",
-    "sums": "brought the sums up to date of the purchase",
+    "linked": "linked the purchase {}",
+    "facts": "changed the facts of the purchase {}",
+    "check": "checked the purchase {} against the books",
+    "sums": "brought the sums of the purchase {} up to date",
 }
 
 
@@ -242,7 +243,7 @@ def did_to_desk(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
     about = recorded.event.chain.rpartition(":")[2]
     match recorded.data:
         case e.AttemptRefused(command=command, trigger=trigger):
-            return f"was refused: {words(trigger or command)}"
+            return f"was refused: {attempt(trigger or command)}"
         case e.MailSetAside(reason=reason):
             return f"set a mail aside: {words(reason)}"
         case e.CaseRead(what=what, version=version):
@@ -281,6 +282,12 @@ def did_to_desk(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return None
 
 
+def attempt(name: str) -> str:
+    """A trigger, or a command: `GiveVerdict` becomes `give verdict`."""
+    return words(name) if " " in name else words(PART_OF_NAME.sub(" ", name).lower())
+
+
+PART_OF_NAME = re.compile(r"(?<=[a-z])(?=[A-Z])")
 TOKENS = {"api": "token for the API", "session": "session", "link": "link to sign in"}
 
 TYPES = {name: words(name) for name in sorted(e.EVENT_TYPES)}
@@ -309,7 +316,7 @@ def sum_of(amount: Money) -> str:
 # Values of a case, field by field.
 
 ACTORS = frozenset({"assignee", "recorded_by", "verified_by", "proposed_by", "by", "host"})
-CASES = frozenset({"follows", "unverified_of", "case", "duplicate_of"})
+EVENTS = frozenset({"answers", "client_messages", "verified_seq"})
 
 
 class Values:
@@ -334,7 +341,7 @@ class Values:
             case int() if field.endswith("_minor"):
                 return sum_of(Money(value, self.currency(path)))
             case int():
-                return f"{value}"
+                return f"event {value}" if field in EVENTS else f"{value}"
             case {"amount_minor": int() as minor, "currency": str() as currency}:
                 return sum_of(Money(minor, currency))
             case dict():
@@ -386,4 +393,4 @@ def as_json(value: Any) -> str:
     return "nothing" if value is None else msgspec.json.encode(value).decode()
 
 
-FILTERS = {"json": as_json, "millisecond": to_the_millisecond, "who": who}
+FILTERS = {"attempt": attempt, "json": as_json, "millisecond": to_the_millisecond, "who": who}
