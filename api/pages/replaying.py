@@ -7,6 +7,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
+import structlog
 from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
@@ -36,6 +37,7 @@ from workflow.replaying import evolve
 from workflow.reviewing import is_decision
 from workflow.roles import AUDITORS, OVERSEERS, READERS
 
+log = structlog.get_logger()
 pages = Pages()
 
 CASES = f"{HERE}/cases"
@@ -93,9 +95,9 @@ async def shown(
 async def fragment(call: PageCall, name: str) -> Response:
     """The very same for one more step, to be put in place of the one before."""
     case_id, query = await case_named(call, name), asked(StepQuery, call)
-    history = await cases.events(call.desk.database, case_id)
-    total = min(query.seen or len(history), len(history))
     try:
+        history = await cases.events(call.desk.database, case_id)
+        total = min(query.seen or len(history), len(history))
         step = await step_of(call, case_id, history[:total], query, len(history))
     except UNREADABLE as broken:
         return await unreadable(call, case_id, broken)
@@ -121,6 +123,7 @@ def finding_form(call: PageCall, said: dict[str, Any] | None) -> dict[str, Any]:
 
 async def unreadable(call: PageCall, case_id: str, broken: Exception) -> Response:
     """What is stored cannot be replayed: that is said, and verifying says where."""
+    log.error("history_unreadable", case=case_id, request_id=call.request_id, exc_info=broken)
     said = broken.fault if isinstance(broken, BrokenHistory) else str(broken)
     seq = broken.seq if isinstance(broken, BrokenHistory) else None
     number = case_number_text(await cases.number_of(call.desk.database, case_id))
@@ -128,7 +131,7 @@ async def unreadable(call: PageCall, case_id: str, broken: Exception) -> Respons
         call,
         "replay_unreadable.html",
         here=CASES,
-        status=HTTPStatus.SERVICE_UNAVAILABLE,
+        status=HTTPStatus.SERVICE_UNAVAILABLE.value,
         number=number,
         said=said,
         seq=seq,
