@@ -18,7 +18,7 @@ from api.cases import ListQuery, listed_cases
 from api.exporting import Format, Order, What
 from api.feed import PageQuery, mail_set_aside, refused_attempts
 from api.findings import FindingsQuery, SayingIn, finding_view
-from api.pages.audit_frame import HERE, asked, audit_page, case_named, names_of_people, read, told_of, whole
+from api.pages.audit_frame import HERE, asked, audit_page, names_of_people, read, told_of, whole
 from api.pages.replaying import Tick, tick_of
 from api.pages.routing import PageCall, Pages
 from api.pages.telling import TYPES, Names
@@ -32,7 +32,7 @@ from storage.auditing import Told
 from storage.cases import Sought
 from storage.keys import announcements
 from workflow.cases import case_number_text, chain_of
-from workflow.errors import BadInput, NotFound, Refused
+from workflow.errors import BadInput, NotFound, Refused, bad_field
 from workflow.events import CaseRead, Recorded
 from workflow.findings import FINDING_ROLES, FINDINGS, AnswerFinding, CloseFinding, FindingCommand, decide_finding
 from workflow.policy import Category
@@ -281,7 +281,9 @@ async def set_aside(call: PageCall) -> Response:
 async def findings(call: PageCall) -> Response:
     """What was found, newest first: in one case or in all, still open or closed."""
     query, database = asked(FindingsQuery, call), call.desk.database
-    case_id = await case_named(call, query.case) if query.case is not None else None
+    case_id = await cases.find(database, query.case) if query.case is not None else None
+    if query.case is not None and case_id is None:
+        raise bad_field("case", "is no case of this desk")
     is_open = None if query.status is None else query.status == "open"
     found = await auditing.findings(
         database, case_id=case_id, is_open=is_open, before=query.cursor, limit=query.limit + 1
