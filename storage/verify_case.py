@@ -30,6 +30,7 @@ from storage.verify import (
     BOOKING_COLUMNS,
     FILES,
     KNOWN,
+    LINKS,
     PURCHASE_COLUMNS,
     TEXTS,
     Drift,
@@ -44,6 +45,7 @@ from workflow.cases import Case, chain_of
 from workflow.desk import SIGNING_CHAIN
 from workflow.errors import BrokenHistory, CaseworkError, NotFound
 from workflow.events import Erased, Event, Recorded
+from workflow.people import token_commitment
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -306,6 +308,11 @@ class CaseVerification:
         yield from self.compared("its consultation", "consultations", BOOKING_COLUMNS, case, booking_row(case))
         if case.purchase is not None:
             yield from self.compared("its purchase", "purchases", PURCHASE_COLUMNS, case, purchase_row(case.purchase))
+        stored = {link: token_commitment(digest) for link, _, digest in self.rows(f"{LINKS} = :case", case=case.id)}
+        logged = {one.id: one.commitment for one in case.issued_links}
+        for link in sorted(stored.keys() | logged.keys()):
+            if stored.get(link) != logged.get(link):
+                yield self.fault(f"the client's link {link}: the row is not what the log says", case.version)
 
     def replayed(self) -> Case:
         """Raises BrokenHistory."""

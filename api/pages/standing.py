@@ -114,6 +114,8 @@ def remedy(one: v.RemedyView, names: Names) -> Line:
         told.append(f"to be answered by {one['answer_by']}")
     if one["proposal"]:
         told.append(f"after {one['proposal']}")
+    if one["accepted"] is not None:
+        told.append("the client accepted it" if one["accepted"] else "the client declined it")
     if one["ended"]:
         told.append(f"ended: {words(one['ended'])}")
     return Line(
@@ -136,6 +138,8 @@ def around(case: v.CaseView) -> Iterator[Line]:
         yield Line(key="follows", label="Follows the case", value=case["follows"])
     if case["unverified_of"]:
         yield Line(key="unverified", label="Sender referred to", value=case["unverified_of"])
+    for link in case["client_links"]:
+        yield Line(key=f"by {link['id']}", label="Client's link", value=f"good until {minute(link['expires_at'])}")
     if case["hold"] is not None:
         yield Line(key="hold", label="Legal hold", value="nothing may be erased", text=case["hold"])
     if case["erasure"] is not None:

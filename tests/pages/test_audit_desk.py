@@ -10,6 +10,8 @@ from httpx2 import Response
 from playwright.async_api import Page, ViewportSize, expect
 
 from api.casework_verify import FAILS, parsed_key, verify
+from api.pages.telling import KINDS
+from storage.chains import TRIGGERS
 from storage.keys import announcements, ensure_key
 from tests.api.driving import Json, Service, a_purchase, done, euros
 from tests.api.test_erasures import BASIS, ZAPHOD, a_closed_case
@@ -17,6 +19,8 @@ from tests.databases import raw_sql
 from tests.pages.browsing import DESKTOP, PHONE, Site, picture, require_accessible, require_tidy, sign_in
 from tests.storage.test_verify import undefended
 from tests.workflow.builders import STAFF
+from workflow.events import TYPE_NAMES
+from workflow.replaying import CHANGES
 
 BASE = "http://127.0.0.1"
 DESK = "/audit-desk"
@@ -75,6 +79,10 @@ STEP = "() => document.getElementById('step').innerText"
 
 async def shown(page: Page, at: int) -> None:
     await expect(page.locator("#step")).to_have_attribute("data-at", str(at))
+
+
+def test_every_event_of_a_case_is_of_some_kind_to_its_reader() -> None:
+    assert {*CHANGES} - {*TRIGGERS} - {TYPE_NAMES[data] for data in KINDS} == set()
 
 
 # The player.

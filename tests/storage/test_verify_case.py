@@ -192,3 +192,22 @@ def test_values_that_no_column_should_hold_are_told(
         raw.run(f"UPDATE {table} SET {column} = {value} WHERE {where}")
 
     assert not verified(desk_url, keys).holds
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE client_links SET hash = 'stolen' WHERE id = 'l-una'",
+        "DELETE FROM client_links WHERE id = 'l-una'",
+        "INSERT INTO client_links SELECT 'other', 'l-eve', case_id FROM client_links",
+    ],
+)
+def test_a_link_that_the_log_does_not_know_opens_nothing_unseen(
+    statement: str, raw: RawSql, desk_url: str, keys: Path
+) -> None:
+    assert verified(desk_url, keys, "E").holds
+    raw.run(statement)
+
+    (fault,) = next(one for one in verified(desk_url, keys, "E").levels if one.name == "row").faults
+
+    assert fault.what.startswith("the client's link l-")
