@@ -1,6 +1,6 @@
 """Questions about cases: one as it stands or stood, lists of them, their events and their conversation."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import (
     Column,
     ColumnElement,
+    FromClause,
     Row,
     Select,
     SelectBase,
@@ -35,7 +36,15 @@ from storage import search
 from storage.batch import UNCACHED_FIELDS, Entry
 from storage.database import Database
 from storage.events import recorded
-from storage.tables import AttachmentRow, CaseRow, EventRow, PersonalRow, PositionRow, columns
+from storage.tables import (
+    MAIL_AFTER_CLOSING,
+    AttachmentRow,
+    CaseRow,
+    EventRow,
+    PersonalRow,
+    PositionRow,
+    columns,
+)
 from storage.writer import case_decoder, entries_of
 from workflow.cases import Case, chain_of
 from workflow.errors import NotFound
@@ -247,11 +256,29 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     assignee: str | None = None  # "" asks for cases without one
     category: Category | None = None
     overdue: bool | None = None
+    due_from: datetime | None = None
+    due_until: datetime | None = None  # that moment not included
+    has_deadline: bool | None = None
     waiting: bool | None = None
     ended: bool | None = None  # closed
+    mail_after_closing: bool = False  # closed, and something came in since that nobody has answered
     q: str | None = None
     # Whether the words of `q` also match as beginnings, which costs as much as they are common.
     beginnings: bool = False
+
+    @property
+    def is_due(self) -> bool | None:
+        """Whether all that is wanted has a deadline; False where none of it has, as nothing that is closed."""
+        if self.overdue or self.due_from is not None or self.due_until is not None:
+            return True
+        if self.mail_after_closing or self.ended or self.state is CaseState.CLOSED:
+            return False
+        return self.has_deadline
+
+    @property
+    def is_open(self) -> bool:
+        """Whether all that is wanted is open."""
+        return bool(self.ended is False or self.is_due or self.waiting or self.state not in {None, CaseState.CLOSED})
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -268,11 +295,12 @@ async def listing(
 ) -> list[Listed]:
     """A page of cases: those after `after`, at most `limit`."""
     rows: list[Any] = []
-    descending, stretches = ORDERS[sort]
-    for stretch in stretches:
-        if len(rows) < limit:
-            query = in_stretch(stretch, wanted, now, after, descending=descending)
-            rows += await found_in(database, query, stretch, wanted, limit - len(rows), descending=descending)
+    q = (wanted.q or "").strip()
+    sought = search_for(q, database.dialect, beginnings=wanted.beginnings) if q else None
+    for stretch in ORDERS[sort]:
+        if len(rows) < limit and stretch.can_hold(wanted):
+            look = Look(stretch=stretch, wanted=wanted, sought=sought, now=now, after=after)
+            rows += await found_in(database, look, limit - len(rows))
     chains = [chain_of(case_decoder.decode(row[0]).id) for row in rows]
     texts = await short_texts(database, chains) if chains else []
     entries = entries_of([(row[0],) for row in rows], texts)
@@ -282,70 +310,238 @@ async def listing(
     ]
 
 
-async def count(database: Database, wanted: Filter, now: datetime, most: int) -> int:
-    """How many cases there are, whatever is searched for, counted no further than `most`."""
-    some: Select[Any] = select(CASES.number).where(*conditions(wanted, now))
-    row = await database.first(select(func.count()).select_from(some.limit(most).subquery()))
-    return int(row[0]) if row else 0
+async def count(database: Database, wanted: Filter, now: datetime, most: int) -> tuple[int, bool]:
+    """How many cases there are, whatever is searched for, and whether these are all: nobody counts for long.
+
+    What one index has is counted up to `most`; of what none has together, the first cases are looked through.
+    """
+    known = conditions(wanted, now)
+    filed = [name for name in (*WORKED, "category") if name in known][:1]
+    at_hand = known.keys() & {*filed, *COUNTED_WITH}
+    rows = select(*ASKED).where(*(known[name] for name in at_hand))
+    if at_hand == known.keys():
+        row = await database.first(select(func.count()).select_from(rows.limit(most + 1).subquery()))
+        found = row[0] if row else 0
+        return min(found, most), found <= most
+    first = rows.limit(LOOKED_THROUGH[0]).subquery()
+    rest = [one for name, one in conditions(wanted, now, first).items() if name not in at_hand]
+    row = await database.first(select(func.count(), func.count(case_when((and_(*rest), 1)))).select_from(first))
+    return (row[1], row[0] < LOOKED_THROUGH[0]) if row else (0, True)
 
 
-class Stretch(msgspec.Struct, frozen=True):
-    """Cases that stand together in an index: in the order of the keys, of which a constant orders nothing."""
+# What an index of open cases, or of deadlines, has besides.
+COUNTED_WITH = ("open", "ended", "mail", "due", "late", "due_from", "due_until")
+
+
+# As the partial indexes say it: only then are they used.
+IS_OPEN: ColumnElement[bool] = CASES.state != literal_column("'closed'")
+IS_DUE: ColumnElement[bool] = CASES.next_deadline > literal_column("''")  # not null, as SQLite's planner best likes it
+HAS_MAIL: ColumnElement[bool] = text(MAIL_AFTER_CLOSING)  # type: ignore[assignment]
+
+
+class Stretch(msgspec.Struct, frozen=True, kw_only=True):
+    """Cases that stand together in an index: in the order of the keys, of which a constant orders nothing.
+
+    `filed` are the conditions that an index has before the keys, one of them at a time, the most telling first;
+    `carried` are those that it has besides.
+    """
 
     keys: tuple[ColumnElement[Any], ...]
+    filed: tuple[str, ...] = ()
+    carried: frozenset[str] = frozenset()
     only: ColumnElement[bool] = always()
+    is_due: bool | None = None
+    descending: bool = False
+
+    def can_hold(self, wanted: Filter) -> bool:
+        return None in {self.is_due, wanted.is_due} or self.is_due == wanted.is_due
 
     @property
     def names(self) -> list[str]:
         return [f"k{index}" for index in range(len(self.keys))]
 
     @property
-    def columns(self) -> list[ColumnElement[Any]]:
-        return [one for one in self.keys if isinstance(one, Column)]
+    def places(self) -> list[ColumnElement[Any]]:
+        return [key.label(name) for name, key in zip(self.names, self.keys, strict=True)]
+
+    def in_order(self, rows: FromClause | None = None) -> list[ColumnElement[Any]]:
+        """By the keys, or by what is called so in `rows`."""
+        keys = [one for one in self.keys if isinstance(one, Column)] if rows is None else [*self.of(rows)]
+        return [one.desc() if self.descending else one.asc() for one in keys]
+
+    def of(self, rows: FromClause) -> Iterator[ColumnElement[Any]]:
+        return (rows.c[name] for name in self.names)
+
+    def beyond(self, after: Sequence[Any]) -> ColumnElement[bool]:
+        """The rows that come after a place."""
+        keys = [*zip(self.keys, after, strict=True)]
+        if isinstance(self.keys[0], Column):
+            here = tuple_(*self.keys)
+            place = tuple_(*(literal(one, key.type) for key, one in keys))
+            return here < place if self.descending else here > place
+        (_, first), (number, last) = keys
+        return number > last if first == LAST else always()
 
 
-# Whether downwards, and what follows what. An index that had cases without a deadline last would have no other use.
-ORDERS: dict[Sort, tuple[bool, tuple[Stretch, ...]]] = {
-    Sort.NEWEST: (True, (Stretch((CASES.number,)),)),
-    Sort.OLDEST: (False, (Stretch((CASES.number,)),)),
-    Sort.CHANGED: (True, (Stretch((CASES.changed_at, CASES.number)),)),
+# An index that had cases without a deadline last would have no other use than their order.
+NUMBERED = ("assignee", "state", "category")
+WORKED = ("assignee", "state", "waiting")
+ORDERS: dict[Sort, tuple[Stretch, ...]] = {
+    Sort.NEWEST: (Stretch(keys=(CASES.number,), filed=NUMBERED, descending=True),),
+    Sort.OLDEST: (Stretch(keys=(CASES.number,), filed=NUMBERED),),
+    Sort.CHANGED: (Stretch(keys=(CASES.changed_at, CASES.number), descending=True),),
     Sort.DEADLINE: (
-        False,
-        (
-            Stretch((CASES.next_deadline, CASES.number), CASES.next_deadline.is_not(None)),
-            Stretch((literal_column(f"'{LAST}'", Text), CASES.number), CASES.next_deadline.is_(None)),
+        Stretch(
+            keys=(CASES.next_deadline, CASES.number),
+            filed=WORKED,
+            carried=frozenset({"open", "due", "late", "due_from", "due_until"}),
+            only=and_(IS_OPEN, IS_DUE),
+            is_due=True,
+        ),
+        Stretch(
+            keys=(literal_column(f"'{LAST}'", Text), CASES.number),
+            filed=WORKED,
+            carried=frozenset({"open", "due"}),
+            only=CASES.next_deadline.is_(None),
+            is_due=False,
         ),
     ),
 }
+# What else can be asked of a case.
+ASKED = (CASES.state, CASES.assignee, CASES.category, CASES.waiting, CASES.next_deadline)
 
 
-def in_stretch(
-    stretch: Stretch, wanted: Filter, now: datetime, after: Sequence[Any] | None, *, descending: bool
-) -> Select[Any]:
-    """Bodies, deadlines and places of the cases, in no order yet."""
-    places = [key.label(name) for name, key in zip(stretch.names, stretch.keys, strict=True)]
-    query: Select[Any] = select(CASES.body, CASES.next_deadline, *places)
-    query = query.where(stretch.only, *conditions(wanted, now))
-    return query if after is None else query.where(beyond(stretch.keys, after, descending=descending))
-
-
-def conditions(wanted: Filter, now: datetime) -> list[ColumnElement[bool]]:
-    """All but what is searched for."""
-    found: list[Any] = []
-    if wanted.state is not None:
-        found.append(CASES.state == wanted.state.value)
+def conditions(wanted: Filter, now: datetime, rows: FromClause | None = None) -> dict[str, ColumnElement[bool]]:
+    """All but what is searched for, by name; of cases, or of what has been selected from them."""
+    of: Any = CASES if rows is None else rows.c
+    due = of.next_deadline
+    found: dict[str, ColumnElement[bool]] = {}
+    if wanted.mail_after_closing and rows is None:  # no index has more of them, so that all are looked through first
+        found["mail"] = HAS_MAIL
     if wanted.assignee is not None:
-        found.append(CASES.assignee == wanted.assignee if wanted.assignee else CASES.assignee.is_(None))
+        found["assignee"] = of.assignee == wanted.assignee if wanted.assignee else of.assignee.is_(None)
+    if wanted.state is not None:
+        found["state"] = of.state == wanted.state.value
     if wanted.category is not None:
-        found.append(CASES.category == wanted.category.value)
-    if wanted.overdue is not None:
-        late = and_(CASES.next_deadline.is_not(None), CASES.next_deadline < at_text(now))
-        found.append(late if wanted.overdue else ~late)
+        found["category"] = of.category == wanted.category.value
     if wanted.waiting is not None:
-        found.append(CASES.waiting == wanted.waiting)
-    if wanted.ended is not None:
-        found.append((CASES.state == CaseState.CLOSED.value) == wanted.ended)
+        found["waiting"] = of.waiting == wanted.waiting
+    # What is due is open: to say so as well helps only where an index of open cases has something else to go by.
+    if (wanted.is_open and not wanted.is_due) or (wanted.is_due and not found.keys().isdisjoint(WORKED)):
+        found["open"] = of.state != literal_column("'closed'")
+    if wanted.ended:
+        found["ended"] = of.state == CaseState.CLOSED.value
+    if wanted.is_due or wanted.has_deadline is not None:
+        found["due"] = due > literal_column("''") if wanted.is_due else due.is_(None)
+    if wanted.overdue is not None:
+        late = due < at_text(now)
+        found["late"] = late if wanted.overdue else or_(due.is_(None), ~late)
+    if wanted.due_from is not None:
+        found["due_from"] = due >= at_text(wanted.due_from)
+    if wanted.due_until is not None:
+        found["due_until"] = due < at_text(wanted.due_until)
     return found
+
+
+# How many cases are looked through for those that are wanted, before all of them are.
+LOOKED_THROUGH = (1_000, 10_000)
+
+
+async def found_in(database: Database, look: "Look", limit: int) -> Sequence[Row[Any]]:
+    """The first rows of a stretch: bodies, deadlines, places.
+
+    No index has everything that can be asked for together, and nobody can foresee how many cases are like that. So the
+    first ones of those that an index does have are looked through, where what is common is found, and only then are
+    all of them, for what is rare. Words are looked for in the same way: their index tells all hits at once and in no
+    order.
+    """
+    if look.is_indexed:
+        return await database.rows(look.page(look.walk(look.known, limit)))
+    few = look.work(LOOKED_THROUGH[0])
+    if few is not None and await is_all(database, few, LOOKED_THROUGH[0]):
+        return await database.rows(look.page(look.seen(few, limit)))
+    for most in LOOKED_THROUGH[: look.patience]:
+        first = look.walk(look.at_hand, most)
+        rows = await database.rows(look.page(look.seen(first, limit)))
+        if len(rows) == limit or await is_all(database, first, most):
+            return rows
+    return await database.rows(look.page(look.among_all(limit)))
+
+
+async def is_all(database: Database, rows: Subquery, most: int) -> bool:
+    row = await database.first(select(func.count()).select_from(rows))
+    return row is not None and row[0] < most
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wanted, looked for in one stretch. What its methods answer with has the names of the stretch's keys."""
+
+    stretch: Stretch
+    wanted: Filter
+    sought: "Search | None"
+    now: datetime
+    after: Sequence[Any] | None
+
+    @property
+    def known(self) -> dict[str, ColumnElement[bool]]:
+        return conditions(self.wanted, self.now)
+
+    @property
+    def at_hand(self) -> Collection[str]:
+        """The conditions that an index has before the keys of the stretch."""
+        known = self.known
+        if "mail" in known:
+            return {"mail"}
+        filed = [name for name in self.stretch.filed if name in known]
+        return known.keys() & {*filed[:1], *self.stretch.carried}
+
+    @property
+    def is_indexed(self) -> bool:
+        return self.sought is None and self.at_hand == self.known.keys()
+
+    @property
+    def patience(self) -> int:
+        """In how many of LOOKED_THROUGH to look."""
+        return len(LOOKED_THROUGH) if self.sought is None else int(self.sought.words is not None)
+
+    def all(self, names: Collection[str]) -> Select[Any]:
+        """Those for which these conditions hold, in no order."""
+        held = [one for name, one in self.known.items() if name in names]
+        only = [] if "mail" in names else [self.stretch.only]  # an index of its own, and of few
+        query: Select[Any] = select(*self.stretch.places, *ASKED).where(*only, *held)
+        return query if self.after is None else query.where(self.stretch.beyond(self.after))
+
+    def walk(self, names: Collection[str], most: int) -> Subquery:
+        return self.all(names).order_by(*self.stretch.in_order()).limit(most).subquery()
+
+    def work(self, most: int) -> Subquery | None:
+        """Up to so many open cases of whom or what is wanted, in no order, where there is an index of those."""
+        filed = [name for name in WORKED if name in self.known][:1]
+        if not self.wanted.is_open or self.sought is not None or not filed:
+            return None
+        return self.all({"open", *filed}).limit(most).subquery()
+
+    def seen(self, rows: Subquery, limit: int) -> Subquery:
+        """Those of some cases that are wanted."""
+        held = [*conditions(self.wanted, self.now, rows).values()]
+        if self.sought is not None:
+            held.append(self.sought.among([*self.stretch.of(rows)][-1]))
+        query = select(*self.stretch.of(rows)).where(*held)
+        return query.order_by(*self.stretch.in_order(rows)).limit(limit).subquery()
+
+    def among_all(self, limit: int) -> Subquery:
+        hits = self.all(self.known)
+        if self.sought is not None:
+            numbers = self.sought.hits.cte("numbers").prefix_with("MATERIALIZED", dialect="postgresql")
+            hits = hits.where(CASES.number.in_(select(*numbers.c))).offset(0)
+        rows = hits.subquery()
+        return select(*self.stretch.of(rows)).order_by(*self.stretch.in_order(rows)).limit(limit).subquery()
+
+    def page(self, rows: Subquery) -> Select[Any]:
+        """Bodies, deadlines, places."""
+        number = [*self.stretch.of(rows)][-1]
+        whole = select(CASES.body, CASES.next_deadline, *self.stretch.of(rows)).select_from(rows)
+        return whole.join(CASES.number.table, CASES.number == number).order_by(*self.stretch.in_order(rows))
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
@@ -398,47 +594,6 @@ def search_for(q: str, dialect: str, *, beginnings: bool) -> Search:
     return Search(
         dialect=dialect, words=expression(q, beginnings=beginnings), number=int(number) if is_number else None
     )
-
-
-LOOKED_THROUGH = 1000
-
-
-async def found_in(
-    database: Database, query: Select[Any], stretch: Stretch, wanted: Filter, limit: int, *, descending: bool
-) -> Sequence[Row[Any]]:
-    """The first rows of a query about cases, of those that are searched for.
-
-    The index tells all hits at once and in no order, and nobody can foresee how many they are. So the first cases are
-    looked through, where common words are found, and only then are all hits asked for, of words that are rare.
-    """
-
-    def of(rows: Subquery) -> list[ColumnElement[Any]]:
-        return [rows.c[name] for name in stretch.names]
-
-    ordered = query.order_by(*in_order(stretch.columns, descending=descending))
-    if wanted.q is None or not wanted.q.strip():
-        return await database.rows(ordered.limit(limit))
-    sought = search_for(wanted.q, database.dialect, beginnings=wanted.beginnings)
-    if sought.words is not None:
-        first = ordered.limit(LOOKED_THROUGH).subquery()
-        seen = select(first).where(sought.among(of(first)[-1])).order_by(*in_order(of(first), descending=descending))
-        rows = await database.rows(seen.limit(limit))
-        if len(rows) == limit:
-            return rows
-    numbers = sought.hits.cte("numbers").prefix_with("MATERIALIZED", dialect="postgresql")
-    hits = query.where(CASES.number.in_(select(*numbers.c))).offset(0).subquery()
-    return await database.rows(select(hits).order_by(*in_order(of(hits), descending=descending)).limit(limit))
-
-
-def in_order(keys: Iterable[ColumnElement[Any]], *, descending: bool) -> list[ColumnElement[Any]]:
-    return [one.desc() if descending else one.asc() for one in keys]
-
-
-def beyond(keys: Sequence[Any], after: Sequence[Any], *, descending: bool) -> ColumnElement[bool]:
-    """The rows that come after a place, in the order of the keys."""
-    here = tuple_(*keys)
-    place = tuple_(*(literal(one, key.type) for one, key in zip(after, keys, strict=True)))
-    return here < place if descending else here > place
 
 
 # The feed.

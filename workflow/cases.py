@@ -220,6 +220,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     erasure: ErasureRequest | msgspec.UnsetType = msgspec.UNSET  # the one that has been asked for and is not due yet
     erasures: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # the hashes of those that were carried out
     client_links: tuple[ClientLink, ...] | msgspec.UnsetType = msgspec.UNSET  # not revoked; may have run out
+    mail_after_closing: bool | msgspec.UnsetType = msgspec.UNSET  # nobody has answered what came since it was closed
 
     @property
     def is_held(self) -> bool:
@@ -252,6 +253,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_answered(self) -> bool:
         return bool(self.answers) or self.answer_waived
+
+    @property
+    def has_new_mail(self) -> bool:
+        """Whether the client, or a letter to them that came back, waits for somebody to answer."""
+        return not self.is_answered if self.closed_at is None else self.mail_after_closing is True
 
     @property
     def payout_under_way(self) -> Proposal | None:

@@ -407,6 +407,17 @@ class PasswordSet(EventData, frozen=True, kw_only=True, omit_defaults=True):
     commitment: str
 
 
+class FilterSaved(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """A list of cases that a person asks for again and again; `shared` with everybody."""
+
+    filter: str
+    shared: bool = False
+
+
+class FilterRemoved(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    filter: str
+
+
 EVENT_TYPES: dict[str, type[EventData]] = {
     "investigation_started": InvestigationStarted,
     "adjustment_offered": AdjustmentOffered,
@@ -462,6 +473,8 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "token_created": TokenCreated,
     "token_revoked": TokenRevoked,
     "password_set": PasswordSet,
+    "filter_saved": FilterSaved,
+    "filter_removed": FilterRemoved,
 }
 TYPE_NAMES = {data: name for name, data in EVENT_TYPES.items()}
 

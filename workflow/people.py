@@ -13,6 +13,8 @@ from workflow.commands import Command
 from workflow.errors import BrokenHistory, Forbidden, GuardRefused, Refusal, bad_field
 from workflow.events import (
     Draft,
+    FilterRemoved,
+    FilterSaved,
     PasswordSet,
     PersonAdded,
     PersonDisabled,
@@ -21,7 +23,11 @@ from workflow.events import (
     TokenCreated,
     TokenRevoked,
 )
-from workflow.roles import ADMINS, STAFF_ROLES, Actor, Role, TokenKind, in_order
+from workflow.roles import ADMINS, READERS, STAFF_ROLES, Actor, Role, TokenKind, in_order
+
+MAX_FILTERS = 50  # of one person: a menu has to show them all
+MAX_FILTER_NAME = 80
+MAX_FILTER_QUERY = 2_000
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +42,15 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
         return self.expires_at is None or now < self.expires_at
 
 
+class SavedFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """A list of cases under a name: `query` is what stands behind the question mark of its address."""
+
+    id: str
+    name: Pointer
+    query: Pointer
+    shared: bool = False
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """`version` is the seq of the last event of the person's chain, `head` its hash, `password` a commitment too."""
 
@@ -48,6 +63,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     active: bool = True
     password: str | None = None
     tokens: tuple[Token, ...] = ()
+    filters: tuple[SavedFilter, ...] = ()
     changed_at: datetime
 
     @property
@@ -70,6 +86,9 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
     def token(self, token_id: str) -> Token | None:
         return next((one for one in self.tokens if one.id == token_id), None)
+
+    def filter(self, filter_id: str) -> SavedFilter | None:
+        return next((one for one in self.filters if one.id == filter_id), None)
 
     def as_actor(self) -> Actor:
         return Actor(kind="person", id=self.id, roles=frozenset(self.roles))
@@ -136,12 +155,32 @@ class RevokeToken(Command, frozen=True, kw_only=True):
     reason: str = ""
 
 
-PersonCommand = AddPerson | SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken
+class SaveFilter(Command, frozen=True, kw_only=True):
+    """Keep a list of cases for oneself, or for everybody; `filter_id` is random."""
+
+    person_id: str
+    filter_id: str
+    name: str
+    query: str
+    shared: bool = False
+
+
+class RemoveFilter(Command, frozen=True, kw_only=True):
+    person_id: str
+    filter_id: str
+
+
+FilterCommand = SaveFilter | RemoveFilter
+PersonCommand = (
+    AddPerson | SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken | SaveFilter | RemoveFilter
+)
 
 
 def decide_person(person: Person | None, command: PersonCommand, actor: Actor, now: datetime) -> tuple[Draft, ...]:
     """What a command does to a person; `person` is None where they are new."""
-    if not may_change(command, actor):
+    if isinstance(command, FilterCommand):
+        forbid_filter_of_others(person, command, actor)
+    elif not may_change(command, actor):
         raise Forbidden(Refusal(code="role", text="only an admin changes people and tokens", who=in_order(ADMINS)))
     if isinstance(command, AddPerson):
         if person is not None:
@@ -155,9 +194,24 @@ def decide_person(person: Person | None, command: PersonCommand, actor: Actor, n
     if person is None:
         raise bad_field("person_id", "is nobody of this desk")
     drafts = change_person(person, command, now)  # what makes no sense is told first
-    if not person.active and not isinstance(command, RevokeToken):
+    if not person.active and not isinstance(command, RevokeToken | RemoveFilter):
         raise GuardRefused(Refusal(code="person_is_active", text="the person has been disabled", who=in_order(ADMINS)))
     return drafts
+
+
+def forbid_filter_of_others(person: Person | None, command: FilterCommand, actor: Actor) -> None:
+    """Everybody keeps their own; what somebody shares with all, a lead may clear away."""
+    if not actor.may(READERS):
+        who = in_order(READERS)
+        raise Forbidden(Refusal(code="role", text=f"lists of cases are for: {', '.join(who)}", who=who))
+    if actor.kind == "person" and actor.id == command.person_id:
+        return
+    found = person.filter(command.filter_id) if person and isinstance(command, RemoveFilter) else None
+    if found is not None and found.shared and Role.LEAD in actor.roles:
+        return
+    raise Forbidden(
+        Refusal(code="role", text="somebody else's filter can only be removed, once it is shared", who=(Role.LEAD,))
+    )
 
 
 def may_change(command: PersonCommand, actor: Actor) -> bool:
@@ -170,7 +224,7 @@ def may_change(command: PersonCommand, actor: Actor) -> bool:
 
 def change_person(
     person: Person,
-    command: SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken,
+    command: SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken | FilterCommand,
     now: datetime,
 ) -> tuple[Draft, ...]:
     match command:
@@ -203,6 +257,27 @@ def change_person(
             if person.token(command.token_id) is None:
                 raise bad_field("token", "is no token of this person")
             return (Draft(data=TokenRevoked(token=command.token_id), personal=because(command.reason)),)
+        case SaveFilter():
+            return save_filter(person, command)
+        case RemoveFilter():
+            if person.filter(command.filter_id) is None:
+                raise bad_field("filter", "is no filter of this person")
+            return (Draft(data=FilterRemoved(filter=command.filter_id)),)
+
+
+def save_filter(person: Person, command: SaveFilter) -> tuple[Draft, ...]:
+    """What people look for can name a client, so the log holds only commitments to it."""
+    name = " ".join(command.name.split())
+    if not name or len(name) > MAX_FILTER_NAME:
+        raise bad_field("name", f"has to be 1 to {MAX_FILTER_NAME} characters long")
+    if len(command.query) > MAX_FILTER_QUERY:
+        raise bad_field("query", f"is longer than {MAX_FILTER_QUERY} characters")
+    if person.filter(command.filter_id) is not None:
+        raise bad_field("filter", "is saved already")
+    if len(person.filters) >= MAX_FILTERS:
+        raise bad_field("name", f"is one too many: nobody keeps more than {MAX_FILTERS}, so remove another first")
+    saved = FilterSaved(filter=command.filter_id, shared=command.shared)
+    return (Draft(data=saved, personal={"filter_name": name, "filter_query": command.query}),)
 
 
 def sign_in(person: Person, command: SignIn, now: datetime) -> tuple[Draft, ...]:
@@ -271,6 +346,16 @@ def evolve_person(person: Person | None, recorded: Recorded) -> Person:
             person = replace(person, password=data.commitment)
         case TokenRevoked():
             person = replace(person, tokens=tuple(token for token in person.tokens if token.id != data.token))
+        case FilterSaved():
+            saved = SavedFilter(
+                id=data.filter,
+                name=pointer(event.seq, "filter_name"),
+                query=pointer(event.seq, "filter_query"),
+                shared=data.shared,
+            )
+            person = replace(person, filters=(*person.filters, saved))
+        case FilterRemoved():
+            person = replace(person, filters=tuple(one for one in person.filters if one.id != data.filter))
         case _:
             raise BrokenHistory(event.chain, event.seq, f"{event.type} is no event of a person")
     return replace(person, version=event.seq, head=recorded.hash, changed_at=recorded.at)

@@ -160,7 +160,7 @@ def closed(case: Case, recorded: e.Recorded, data: e.Closed) -> Changes:
 
 
 def reopened(_: Case, __: e.Recorded, data: e.Reopened) -> Changes:
-    return {"closed_at": None, "resolution": None, "update_due": data.update_due}
+    return {"closed_at": None, "resolution": None, "update_due": data.update_due, "mail_after_closing": UNSET}
 
 
 # Facts and money.
@@ -304,7 +304,9 @@ def the_client_spoke(case: Case, recorded: e.Recorded, update_due: datetime) -> 
         "answer_waived": False,
         **no_longer_waiting(case, recorded.at),
     }
-    if case.state is not CaseState.CLOSED:
+    if case.state is CaseState.CLOSED:
+        changes["mail_after_closing"] = True
+    else:
         changes["update_due"] = update_due
     return changes
 
@@ -312,7 +314,11 @@ def the_client_spoke(case: Case, recorded: e.Recorded, update_due: datetime) -> 
 def message_sent(case: Case, recorded: e.Recorded, data: e.MessageSent) -> Changes:
     if not recorded.event.actor.startswith("person:"):
         return {}
-    changes: Changes = {"answers": (*case.answers, recorded.event.seq), "first_answer_due": None}
+    changes: Changes = {
+        "answers": (*case.answers, recorded.event.seq),
+        "first_answer_due": None,
+        "mail_after_closing": UNSET,
+    }
     if case.state is not CaseState.CLOSED:
         changes["update_due"] = data.update_due
         if case.waiting_since is not None or data.awaits_reply:
@@ -323,14 +329,17 @@ def message_sent(case: Case, recorded: e.Recorded, data: e.MessageSent) -> Chang
 def message_bounced(case: Case, recorded: e.Recorded, data: e.MessageBounced) -> Changes:
     """The client never read it. Where it was the only answer, they stand unanswered again, and owe no reply."""
     answers = tuple(seq for seq in case.answers if f"m{seq}" != data.message)
-    if answers or case.state is CaseState.CLOSED:
+    if answers:
         return {"answers": answers}
+    if case.state is CaseState.CLOSED:
+        return {"answers": answers, "mail_after_closing": True}
     return {"answers": answers, **no_longer_waiting(case, recorded.at), "update_due": data.update_due}
 
 
 def answer_waived(case: Case, _: e.Recorded, data: e.AnswerWaived) -> Changes:
-    last = data.message == f"m{case.client_wrote_seq}"
-    return {"answer_waived": case.answer_waived or last, "first_answer_due": None if last else case.first_answer_due}
+    if data.message != f"m{case.client_wrote_seq}":
+        return {}
+    return {"answer_waived": True, "first_answer_due": None, "mail_after_closing": UNSET}
 
 
 def linked(case: Case, _: e.Recorded, data: e.Linked) -> Changes:

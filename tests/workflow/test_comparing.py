@@ -68,6 +68,9 @@ def test_the_difference_applied_to_the_first_point_gives_the_second(seed: int) -
                 assert applied(first, changes(first, second)) == second
 
 
+LEFT_OUT = {field.name for field in msgspec.structs.fields(Case) if field.default is msgspec.UNSET}
+
+
 def applied(case: Case, found: tuple[Change, ...]) -> Case:
     facts = msgspec.json.decode(msgspec.json.encode(case))
     for change in found:
@@ -78,6 +81,8 @@ def applied(case: Case, found: tuple[Change, ...]) -> Case:
         if isinstance(target, list):
             index = index_of(target, last)
             target[index : index + 1] = [change.after]
+        elif change.after is None and not parents and last in LEFT_OUT:
+            del target[last]
         else:
             target[last] = change.after
     for part in (facts, *facts["remedies"]):  # what is absent is told as None

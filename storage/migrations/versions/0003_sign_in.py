@@ -1,4 +1,4 @@
-"""Passwords, for those who sign in with one, and links for clients, who never do."""
+"""Passwords, for those who sign in with one, links for clients, who never do, and indexes of open cases."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -23,3 +23,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("id"),
     )
     op.create_index("links_of_a_case", "client_links", ["case_id"])
+    index_open_cases()
+
+
+def index_open_cases() -> None:
+    for column in ("assignee", "waiting", "state"):
+        partial(f"open_cases_by_{column}", column, "next_deadline", "number", where="state <> 'closed'")
+    partial(
+        "closed_cases_with_mail",
+        "number",
+        where=r"""body LIKE '%"mail_after_closing"\:true%'""",
+    )
+
+
+def partial(name: str, *columns: str, where: str) -> None:
+    op.create_index(name, "cases", [*columns], sqlite_where=sa.text(where), postgresql_where=sa.text(where))
