@@ -303,7 +303,7 @@ async def test_what_was_not_written_is_not_found_whatever_signs_are_in_it(query:
 async def test_a_search_finds_common_and_rare_words_in_the_order_of_the_list(
     looked_through: int, sort: str, service: Service, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cases, "LOOKED_THROUGH", looked_through)
+    monkeypatch.setattr(cases, "LOOKED_THROUGH", (looked_through,))
     for number in range(8):
         clock.advance(minutes=7)
         received_at = (NOON - timedelta(hours=number % 3)).isoformat()
