@@ -10,7 +10,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     FromClause,
-    Row,
     Select,
     SelectBase,
     Subquery,
@@ -34,7 +33,7 @@ from sqlalchemy import true as always
 
 from storage import search
 from storage.batch import UNCACHED_FIELDS, Entry
-from storage.database import Database
+from storage.database import AnyRow, Database
 from storage.events import recorded
 from storage.tables import (
     MAIL_AFTER_CLOSING,
@@ -114,6 +113,14 @@ async def one(database: Database, case_id: str) -> Entry | None:
         return None
     case = case_decoder.decode(body)
     return Entry(case=case, texts=texts, stored_version=case.version)
+
+
+async def numbered(database: Database, numbers: Sequence[int]) -> list[Entry]:
+    """The cases with these numbers, as they stand, in no order; numbers of none are left out."""
+    wanted = CASES.number.in_(bindparam("numbers", expanding=True))
+    rows = await database.rows(select(CASES.body).where(wanted), {"numbers": list(numbers)})
+    chains = [chain_of(case_decoder.decode(body).id) for (body,) in rows]
+    return [*entries_of([(body,) for (body,) in rows], await short_texts(database, chains) if chains else [])]
 
 
 async def short_texts(database: Database, chains: Sequence[str]) -> list[tuple[Any, ...]]:
@@ -294,13 +301,23 @@ async def listing(
     database: Database, wanted: Filter, sort: Sort, *, now: datetime, after: Sequence[Any] | None, limit: int
 ) -> list[Listed]:
     """A page of cases: those after `after`, at most `limit`."""
-    rows: list[Any] = []
+    return await listed(database, await rows_of(database, wanted, sort, now=now, after=after, limit=limit))
+
+
+async def rows_of(
+    database: Database, wanted: Filter, sort: Sort, *, now: datetime, after: Sequence[Any] | None, limit: int
+) -> list[AnyRow]:
+    """Bodies, deadlines, places."""
+    rows: list[AnyRow] = []
     q = (wanted.q or "").strip()
     sought = search_for(q, database.dialect, beginnings=wanted.beginnings) if q else None
     for stretch in ORDERS[sort]:
         if len(rows) < limit and stretch.can_hold(wanted):
-            look = Look(stretch=stretch, wanted=wanted, sought=sought, now=now, after=after)
-            rows += await found_in(database, look, limit - len(rows))
+            rows += await found_in(database, Look(stretch, wanted, sought, now, after), limit - len(rows))
+    return rows
+
+
+async def listed(database: Database, rows: Sequence[AnyRow]) -> list[Listed]:
     chains = [chain_of(case_decoder.decode(row[0]).id) for row in rows]
     texts = await short_texts(database, chains) if chains else []
     entries = entries_of([(row[0],) for row in rows], texts)
@@ -337,7 +354,7 @@ async def counts(database: Database, lists: Sequence[Filter], now: datetime, mos
 
 
 # What an index of open cases, or of deadlines, has besides.
-COUNTED_WITH = ("open", "ended", "mail", "due", "late", "due_from", "due_until")
+COUNTED_WITH = ("open", "ended", "mail", "due", "not_due", "late", "due_from", "due_until")
 
 
 # As the partial indexes say it: only then are they used.
@@ -408,7 +425,7 @@ ORDERS: dict[Sort, tuple[Stretch, ...]] = {
         Stretch(
             keys=(literal_column(f"'{LAST}'", Text), CASES.number),
             filed=WORKED,
-            carried=frozenset({"open", "due"}),
+            carried=frozenset({"open", "not_due"}),
             only=CASES.next_deadline.is_(None),
             is_due=False,
         ),
@@ -421,7 +438,6 @@ ASKED = (CASES.state, CASES.assignee, CASES.category, CASES.waiting, CASES.next_
 def conditions(wanted: Filter, now: datetime, rows: FromClause | None = None) -> dict[str, ColumnElement[bool]]:
     """All but what is searched for, by name; of cases, or of what has been selected from them."""
     of: Any = CASES if rows is None else rows.c
-    due = of.next_deadline
     found: dict[str, ColumnElement[bool]] = {}
     if wanted.mail_after_closing and rows is None:  # no index has more of them, so that all are looked through first
         found["mail"] = HAS_MAIL
@@ -434,12 +450,19 @@ def conditions(wanted: Filter, now: datetime, rows: FromClause | None = None) ->
     if wanted.waiting is not None:
         found["waiting"] = of.waiting == wanted.waiting
     # What is due is open: to say so as well helps only where an index of open cases has something else to go by.
-    if (wanted.is_open and not wanted.is_due) or (wanted.is_due and not found.keys().isdisjoint(WORKED)):
+    if wanted.is_open and not (wanted.is_due and found.keys().isdisjoint(WORKED)):
         found["open"] = of.state != literal_column("'closed'")
     if wanted.ended:
         found["ended"] = of.state == CaseState.CLOSED.value
-    if wanted.is_due or wanted.has_deadline is not None:
-        found["due"] = due > literal_column("''") if wanted.is_due else due.is_(None)
+    return found | by_deadline(wanted, now, of.next_deadline)
+
+
+def by_deadline(wanted: Filter, now: datetime, due: ColumnElement[Any]) -> dict[str, ColumnElement[bool]]:
+    found: dict[str, ColumnElement[bool]] = {}
+    if wanted.is_due:
+        found["due"] = due > literal_column("''")
+    if wanted.has_deadline is False:
+        found["not_due"] = due.is_(None)
     if wanted.overdue is not None:
         late = due < at_text(now)
         found["late"] = late if wanted.overdue else or_(due.is_(None), ~late)
@@ -454,7 +477,7 @@ def conditions(wanted: Filter, now: datetime, rows: FromClause | None = None) ->
 LOOKED_THROUGH = (1_000, 10_000)
 
 
-async def found_in(database: Database, look: "Look", limit: int) -> Sequence[Row[Any]]:
+async def found_in(database: Database, look: "Look", limit: int) -> Sequence[AnyRow]:
     """The first rows of a stretch: bodies, deadlines, places.
 
     No index has everything that can be asked for together, and nobody can foresee how many cases are like that. So the
@@ -480,27 +503,26 @@ async def is_all(database: Database, rows: Subquery, most: int) -> bool:
     return row is not None and row[0] < most
 
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
+class Look:
     """What is wanted, looked for in one stretch. What its methods answer with has the names of the stretch's keys."""
 
-    stretch: Stretch
-    wanted: Filter
-    sought: "Search | None"
-    now: datetime
-    after: Sequence[Any] | None
+    def __init__(
+        self, stretch: Stretch, wanted: Filter, sought: "Search | None", now: datetime, after: Sequence[Any] | None
+    ) -> None:
+        self.stretch = stretch
+        self.wanted = wanted
+        self.sought = sought
+        self.now = now
+        self.after = after
+        self.known = conditions(wanted, now)
+        self.at_hand = self.carried()
 
-    @property
-    def known(self) -> dict[str, ColumnElement[bool]]:
-        return conditions(self.wanted, self.now)
-
-    @property
-    def at_hand(self) -> Collection[str]:
+    def carried(self) -> Collection[str]:
         """The conditions that an index has before the keys of the stretch."""
-        known = self.known
-        if "mail" in known:
+        if "mail" in self.known:
             return {"mail"}
-        filed = [name for name in self.stretch.filed if name in known]
-        return known.keys() & {*filed[:1], *self.stretch.carried}
+        filed = [name for name in self.stretch.filed if name in self.known]
+        return self.known.keys() & {*filed[:1], *self.stretch.carried}
 
     @property
     def is_indexed(self) -> bool:

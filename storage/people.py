@@ -63,11 +63,41 @@ async def names_of(database: Database, people: Iterable[Person]) -> dict[str, di
 
 async def names_by_id(database: Database, people: Iterable[str]) -> dict[str, dict[str, str]]:
     ids = {person_chain(person): person for person in people}
-    query = select(PERSONAL.chain, PERSONAL.field, PERSONAL.value).where(PERSONAL.chain.in_(list(ids)))
+    query = select(PERSONAL.chain, PERSONAL.field, PERSONAL.value).where(
+        PERSONAL.chain.in_(list(ids)), PERSONAL.field.in_(("name", "email"))
+    )
     found: dict[str, dict[str, str]] = {}
     for chain, field, value in await database.rows(query):
         found.setdefault(ids[chain], {})[field] = value
     return found
+
+
+class KeptFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """A saved filter with its texts, and whose it is."""
+
+    id: str
+    person_id: str
+    name: str
+    query: str
+    shared: bool
+
+
+async def filters(database: Database, people: Iterable[Person], reader: str) -> list[KeptFilter]:
+    """The reader's own and what others share, by name. A filter whose texts are gone is none any more."""
+    seen = [(one, kept) for one in people for kept in one.filters if kept.shared or one.id == reader]
+    if not seen:
+        return []
+    chains = {one.chain for one, _ in seen}
+    kept_texts = select(PERSONAL.chain, PERSONAL.seq, PERSONAL.field, PERSONAL.value).where(
+        PERSONAL.chain.in_(chains), PERSONAL.field.in_(("filter_name", "filter_query"))
+    )
+    texts = {(chain, f"{seq}/{field}"): value for chain, seq, field, value in await database.rows(kept_texts)}
+    found = [
+        KeptFilter(id=kept.id, person_id=one.id, name=name, query=query, shared=kept.shared)
+        for one, kept in seen
+        if (name := texts.get((one.chain, kept.name))) and (query := texts.get((one.chain, kept.query))) is not None
+    ]
+    return sorted(found, key=lambda one: (one.person_id != reader, one.name.casefold(), one.id))
 
 
 async def directory(database: Database) -> Directory:

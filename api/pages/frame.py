@@ -11,6 +11,7 @@ from workflow.roles import OVERSEERS, READERS, Role
 
 PLACES: tuple[tuple[str, str, frozenset[Role]], ...] = (
     ("Queue", "/queue", READERS),
+    ("Board", "/board", READERS),
     ("Insights", "/insights", OVERSEERS),
     ("Audit", "/audit-desk", OVERSEERS),
 )

@@ -1,0 +1,277 @@
+"""Several cases at once: each row is a command of its own, decided by itself, and the result is told row by row."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Collection, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from api import inputs as i
+from api import views as v
+from api.errors import Problem, problem_of
+from api.pages.asking import PAGE_ROWS, Asked
+from api.pages.frame import desk_page
+from api.pages.moves import (
+    FORMS,
+    People,
+    assignees,
+    assignment_in,
+    choices_for,
+    command_in,
+    fields_with,
+    people_of,
+    triggers_for_many,
+)
+from api.pages.routing import PageCall, Pages
+from api.pages.showing import words
+from storage import cases
+from storage.batch import Entry
+from storage.ledger import KeyInFlight
+from storage.submissions import Receipt, Unauthorized
+from workflow import commands as c
+from workflow.cases import case_number_text
+from workflow.errors import BadInput, CaseworkError, Refusal, StaleVersion, bad_field
+from workflow.lifecycle import BY_SOURCE
+from workflow.permissions import permissions
+from workflow.roles import WORKERS, Actor, Role
+from workflow.states import CaseState, Trigger
+from workflow.timezones import zone
+
+pages = Pages()
+
+SEEN = re.compile(r"([1-9][0-9]{0,14})\.([1-9][0-9]{0,8})", re.ASCII)
+PATIENCE, PATIENCE_SECONDS = 40, 0.05
+
+
+class Deed(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that can be done to many cases. `done` says of one case what has happened."""
+
+    name: str
+    title: str
+    done: str
+    model: type[BaseModel] | None = None
+    trigger: Trigger | None = None
+    for_leads: bool = False
+
+
+DONE = {Trigger.INVESTIGATE: "under investigation", Trigger.CLOSE: "closed", Trigger.RESUME: "resumed"}
+DEEDS: dict[str, Deed] = {
+    one.name: one
+    for one in (
+        Deed(name="take", title="Take", done="yours"),
+        Deed(name="assign", title="Assign", done="assigned", model=i.AssigneeIn, for_leads=True),
+        *(
+            Deed(
+                name=trigger.value,
+                title=words(trigger).capitalize(),
+                done=DONE.get(trigger, "done"),
+                model=FORMS[trigger],
+                trigger=trigger,
+            )
+            for trigger in triggers_for_many()
+        ),
+    )
+}
+
+
+def deeds_for(actor: Actor, states: Collection[CaseState]) -> list[Deed]:
+    """What this person could do with some of the cases that are in these states."""
+    if not actor.may(WORKERS):
+        return []
+    triggers = {trigger for state, trigger in BY_SOURCE if state in states}
+    may = (one for one in DEEDS.values() if one.trigger is None or one.trigger in triggers)
+    return [one for one in may if Role.LEAD in actor.roles or not one.for_leads]
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A case that was chosen, and the version of it that was seen."""
+
+    entry: Entry
+    seen: int
+
+    @property
+    def has_changed(self) -> bool:
+        return self.entry.case.version != self.seen
+
+
+@pages.post("/queue/bulk", WORKERS)
+async def bulk(call: PageCall) -> Response:
+    """Ask what there is to say about it, and then do it; what needs no word is done at once."""
+    deed = DEEDS.get(call.field("do"))
+    if deed is None:
+        raise bad_field("do", "is nothing that can be done to several cases")
+    try:
+        rows = await chosen_rows(call)
+    except BadInput as failure:
+        return await show_nothing(call, deed, problem_of(failure, call.request_id)[0])
+    if deed.model is not None and call.field("step") != "go":
+        return await ask(call, deed, rows)
+    try:
+        command = await command_of(call, deed)
+    except BadInput as failure:
+        return await ask(call, deed, rows, problem_of(failure, call.request_id)[0])
+    outcomes = await asyncio.gather(*(carry_out(call, command, row) for row in rows))
+    return await show_outcomes(call, deed, rows, outcomes)
+
+
+async def chosen_rows(call: PageCall) -> list[Row]:
+    """In the order in which they stood in the list. Raises BadInput."""
+    given = [one for one in call.form.getlist("case") if isinstance(one, str)]
+    parts = [SEEN.fullmatch(one) for one in dict.fromkeys(given)]
+    seen = {int(one[1]): int(one[2]) for one in parts if one is not None}
+    if not given:
+        raise bad_field("case", "no case is selected")
+    if None in parts or len(seen) != len(parts):
+        raise bad_field("case", "this names cases in a way that no list does")
+    if len(seen) > PAGE_ROWS:
+        raise bad_field("case", f"at most {PAGE_ROWS} cases can be changed at once")
+    entries = {one.case.number: one for one in await cases.numbered(call.desk.database, list(seen))}
+    if len(entries) != len(seen):
+        raise bad_field("case", "one of these cases does not exist")
+    return [Row(entry=entries[number], seen=version) for number, version in seen.items()]
+
+
+async def command_of(call: PageCall, deed: Deed) -> c.Command:
+    """Raises BadInput."""
+    if deed.trigger is not None:
+        return await command_in(call, deed.trigger, await desk_zone(call))
+    if deed.name == "assign":
+        return assignment_in(call, await desk_zone(call))
+    return c.Assign(assignee=call.person.id)
+
+
+async def desk_zone(call: PageCall) -> Any:
+    return zone((await call.desk.context()).settings_now(call.desk.clock()).timezone)
+
+
+async def carry_out(call: PageCall, command: c.Command, row: Row) -> Receipt | CaseworkError:
+    """One row by itself: as it was seen, and under a key of its own."""
+    own = PageCall(call.request, call.desk, call.caller, call.person)
+    own.expected = frozenset({row.seen})
+    if call.key_scope:
+        own.key_scope = f"{call.key_scope}\n{row.entry.case.id}"
+        own.take_key(msgspec.json.encode((type(command).__name__, command, row.seen)))
+    for attempt in range(PATIENCE + 1):
+        try:
+            return await call.desk.submit(own, command, row.entry.case.id)
+        except KeyInFlight as twice:  # the same form, sent twice at once: a browser shows the answer to the second
+            if attempt == PATIENCE:
+                return twice
+            await asyncio.sleep(PATIENCE_SECONDS)
+        except Unauthorized:
+            raise
+        except CaseworkError as failure:
+            return failure
+    raise AssertionError
+
+
+# What is shown.
+
+
+async def ask(call: PageCall, deed: Deed, rows: Sequence[Row], problem: Problem | None = None) -> Response:
+    """The form, and which of the cases it could move as they stand."""
+    if deed.model is None:
+        raise bad_field("do", "needs no form")
+    them = await people_of(call)
+    moved = [row.entry.case for row in rows]
+    choices = choices_for(deed.trigger, moved, them) if deed.trigger else assignees(them)
+    typed = call.form if problem else None
+    shown = [
+        view_of(row)
+        | {
+            "refusals": refusals(call, deed, row, them),
+            "since": await cases.types_since(call.desk.database, row.entry.case.id, row.seen),
+            "seen": f"{row.entry.case.number}.{row.entry.case.version}",
+        }
+        for row in rows
+    ]
+    errors = problem.get("errors", []) if problem else []
+    fields = fields_with(deed.model, choices, typed=typed, errors=errors)
+    known = {one.field.name for one in fields}
+    return await desk_page(
+        call,
+        "bulk.html",
+        status=problem["status"] if problem else HTTPStatus.OK,
+        here="/queue",
+        q="",
+        deed=deed,
+        rows=shown,
+        fields=fields,
+        others=[one for one in errors if one["field"] not in known],
+        back=Asked.read(call.field("back")),
+        key=secrets.token_hex(16),
+    )
+
+
+def refusals(call: PageCall, deed: Deed, row: Row, them: People) -> Sequence[Refusal]:
+    """Why this case could not be moved now, whatever the form says."""
+    if deed.trigger is None:
+        return ()
+    answers = permissions(row.entry.case, call.caller.actor, call.desk.clock(), them.context)
+    return next(one.refusals for one in answers if one.trigger is deed.trigger)
+
+
+async def show_outcomes(
+    call: PageCall, deed: Deed, rows: Sequence[Row], outcomes: Sequence[Receipt | CaseworkError]
+) -> Response:
+    shown = [
+        await outcome_of(call, row, outcome) | {"done": isinstance(outcome, Receipt)}
+        for row, outcome in zip(rows, outcomes, strict=True)
+    ]
+    return await desk_page(
+        call,
+        "bulk_done.html",
+        here="/queue",
+        q="",
+        deed=deed,
+        rows=shown,
+        done=sum(one["done"] for one in shown),
+        again=[one for one in shown if one["is_stale"]],
+        back=Asked.read(call.field("back")),
+        key=secrets.token_hex(16),
+    )
+
+
+async def outcome_of(call: PageCall, row: Row, outcome: Receipt | CaseworkError) -> dict[str, Any]:
+    """The case as it is now, and the problem if there was one."""
+    database, case = call.desk.database, row.entry.case
+    if isinstance(outcome, Receipt):
+        after = outcome.case or case
+        nothing = not outcome.events and not outcome.repeated
+        return view_of(row) | {"state": after.state, "nothing": nothing, "is_stale": False}
+    problem, _ = problem_of(outcome, call.request_id)
+    if not isinstance(outcome, StaleVersion):
+        return view_of(row) | {"problem": problem, "is_stale": False}
+    return view_of(row) | {
+        "is_stale": True,
+        "since": await cases.types_since(database, case.id, row.seen),
+        "seen": f"{case.number}.{outcome.current}",
+    }
+
+
+async def show_nothing(call: PageCall, deed: Deed, problem: Problem) -> Response:
+    return await desk_page(
+        call,
+        "bulk_none.html",
+        status=problem["status"],
+        here="/queue",
+        q="",
+        deed=deed,
+        problem=problem,
+        back=Asked.read(call.field("back")),
+    )
+
+
+def view_of(row: Row) -> dict[str, Any]:
+    case, texts = row.entry.case, row.entry.texts
+    return {
+        "number": case_number_text(case.number),
+        "state": case.state,
+        "title": v.text(texts, case.title),
+        "client": v.text(texts, case.client_name),
+    }
