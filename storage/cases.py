@@ -276,11 +276,10 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_due(self) -> bool | None:
         """Whether all that is wanted has a deadline; False where none of it has, as nothing that is closed."""
-        if self.overdue or self.due_from is not None or self.due_until is not None:
+        if self.overdue or self.has_deadline or self.due_from is not None or self.due_until is not None:
             return True
-        if self.mail_after_closing or self.ended or self.state is CaseState.CLOSED:
-            return False
-        return self.has_deadline
+        is_closed = self.mail_after_closing or self.ended or self.state is CaseState.CLOSED
+        return False if is_closed or self.has_deadline is False else None
 
     @property
     def is_open(self) -> bool:

@@ -1,6 +1,7 @@
 """The board: a column for each state. Moving a card is the same guarded transition as anywhere else, with its form."""
 
 import secrets
+from datetime import UTC
 from http import HTTPStatus
 from typing import Any
 
@@ -15,9 +16,10 @@ from api.pages.moves import FORMS, choices_for, command_in, fields_with, people_
 from api.pages.queue import menus, owners, row_of
 from api.pages.routing import PageCall, Pages
 from api.pages.showing import span, words
+from storage import board as stored
 from storage import cases
 from storage.batch import Entry
-from storage.cases import Filter, Listed, Sort
+from storage.cases import Listed
 from workflow.cases import Case, case_number_text
 from workflow.errors import BadInput, NotFound, Refusal, Refused, StaleVersion
 from workflow.lifecycle import BY_SOURCE, TARGETS, TRANSITIONS
@@ -39,12 +41,8 @@ async def board(call: PageCall) -> Response:
     asked = on_the_board(Asked.of(call.request.query_params))
     now, database = call.desk.clock(), call.desk.database
     them = await people_of(call)
-    wanted = {state: of_column(call, asked, state) for state in CaseState}
-    cards = await cases.listings(
-        database, [(one, order_of(state)) for state, one in wanted.items()], now=now, limit=CARDS + 1
-    )
-    counts = await counts_of(call, asked, [*wanted.values()])
-    oldest = await cases.oldest(database, [one for state, one in wanted.items() if state is not CaseState.CLOSED], now)
+    wanted = asked.filter(call.person.id, now, UTC)  # nothing of the board is asked by days
+    columns = await stored.columns(database, wanted, now, limit=CARDS + 1, most=COUNTED)
     return await desk_page(
         call,
         "board.html",
@@ -57,14 +55,14 @@ async def board(call: PageCall) -> Response:
         columns=[
             {
                 "state": state,
-                "count": count,
+                "count": f"{one.count}" if one.is_all else f"{one.count}+",
                 "url": asked.url(state=state.value),
-                "oldest": span(now - at) if at is not None else "",
+                "oldest": span(now - one.oldest) if one.oldest is not None else "",
                 "oldest_url": asked.url(state=state.value, sort="oldest"),
-                "cards": [card_of(one, call, asked) for one in found[:CARDS]],
-                "has_more": len(found) > CARDS,
+                "cards": [card_of(card, call, asked) for card in one.cards[:CARDS]],
+                "has_more": len(one.cards) > CARDS,
             }
-            for state, found, count, at in zip(CaseState, cards, counts, [*oldest, None], strict=True)
+            for state, one in columns.items()
         ],
         is_mover=call.caller.actor.may(MOVERS),
     )
@@ -73,25 +71,6 @@ async def board(call: PageCall) -> Response:
 def on_the_board(asked: Asked) -> Asked:
     """Tabs, states and orders are the queue's."""
     return msgspec.structs.replace(asked, tab="all", state="", due="", q="", sort="", cursor="")
-
-
-def of_column(call: PageCall, asked: Asked, state: CaseState) -> Filter:
-    now = call.desk.clock()
-    return msgspec.structs.replace(asked.filter(call.person.id, now, zone("UTC")), state=state)
-
-
-def order_of(state: CaseState) -> Sort:
-    """Nothing is due of what is closed."""
-    return Sort.NEWEST if state is CaseState.CLOSED else Sort.DEADLINE
-
-
-async def counts_of(call: PageCall, asked: Asked, columns: list[Filter]) -> list[str]:
-    now, database = call.desk.clock(), call.desk.database
-    if asked.category or asked.owner:
-        found = [await cases.count(database, one, now, COUNTED) for one in columns]
-    else:
-        found = [(min(one, COUNTED), one <= COUNTED) for one in await cases.counts(database, columns, now, COUNTED)]
-    return [f"{count}" if is_all else f"{count}+" for count, is_all in found]
 
 
 def card_of(one: Listed, call: PageCall, asked: Asked) -> dict[str, Any]:

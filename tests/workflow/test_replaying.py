@@ -266,6 +266,51 @@ def test_mail_to_a_closed_case_is_recorded_and_leaves_it_closed() -> None:
     assert desk.case.waiting_since is None
 
 
+@pytest.mark.parametrize("way", ["answer", "waive", "reopen"])
+def test_mail_to_a_closed_case_is_new_until_somebody_answers_or_need_not(way: str) -> None:
+    desk = a_desk()
+    lead_to(CaseState.CLOSED, desk)
+    assert not desk.case.has_new_mail
+
+    written = desk.do(MAIL, from_the_client("One more thing."))
+    assert written.has_new_mail
+    assert desk.do(BO, c.AddNote(text="who takes it?")).has_new_mail
+
+    ways: dict[str, c.Command] = {
+        "answer": a_letter("Gladly."),
+        "waive": c.WaiveAnswer(message=f"m{written.client_wrote_seq}", reason="only thanks"),
+        "reopen": firing(Trigger.REOPEN),
+    }
+    after = desk.do(ANA, ways[way])
+    assert after.mail_after_closing is msgspec.UNSET
+    assert after.has_new_mail == (way == "reopen")  # in an open case it waits as any other does
+
+
+def test_a_letter_that_comes_back_to_a_closed_case_is_new_mail() -> None:
+    desk = a_desk()
+    lead_to(CaseState.CLOSED, desk)
+
+    assert desk.do(MAIL, c.RecordBounce(message=f"m{desk.case.answers[-1]}")).has_new_mail
+
+
+def test_what_was_closed_unanswered_as_spam_is_new_only_when_they_write_again() -> None:
+    desk = Desk()
+    desk.open()
+    assert desk.case.has_new_mail
+
+    assert not desk.do(ANA, closing(Resolution.SPAM)).has_new_mail
+    assert desk.do(MAIL, from_the_client("I am no robot.")).has_new_mail
+
+
+def test_an_old_message_that_needs_no_answer_leaves_a_newer_one_new() -> None:
+    desk = a_desk()
+    lead_to(CaseState.CLOSED, desk)
+    first = desk.do(MAIL, from_the_client()).client_wrote_seq
+    desk.do(MAIL, from_the_client("Hello?"))
+
+    assert desk.do(ANA, c.WaiveAnswer(message=f"m{first}", reason="said twice")).has_new_mail
+
+
 def test_deadlines_come_soonest_first() -> None:
     case = a_case(CaseState.OPENED, received_at=NOON - HOUR)
 
