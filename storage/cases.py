@@ -1,6 +1,6 @@
 """Questions about cases: one as it stands or stood, lists of them, their events and their conversation."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any

@@ -1,38 +1,37 @@
 """The board: a column for each state. Moving a card is the same guarded transition as anywhere else, with its form."""
 
-import secrets
+from collections.abc import Sequence
 from datetime import UTC
 from http import HTTPStatus
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 from starlette.responses import RedirectResponse, Response
 
-from api import views as v
-from api.errors import PreconditionRequired, Problem, problem_of
 from api.pages.asking import Asked
+from api.pages.case import RETURNED, carry_out, standing
+from api.pages.case_actions import TRANSITIONS, Action
+from api.pages.case_forms import Form, Returned, Standing, Why
+from api.pages.case_view import CasePage
 from api.pages.frame import desk_page
-from api.pages.moves import FORMS, choices_for, command_in, fields_with, people_of, trigger_between
 from api.pages.queue import menus, owners, row_of
 from api.pages.routing import PageCall, Pages
 from api.pages.showing import span, words
 from storage import board as stored
-from storage import cases
-from storage.batch import Entry
+from storage import people
 from storage.cases import Listed
-from workflow.cases import Case, case_number_text
-from workflow.errors import BadInput, NotFound, Refusal, Refused, StaleVersion
-from workflow.lifecycle import BY_SOURCE, TARGETS, TRANSITIONS
-from workflow.permissions import permissions
-from workflow.roles import READERS, Actor
+from workflow.cases import Case
+from workflow.errors import NotFound
+from workflow.lifecycle import BY_SOURCE, TARGETS
+from workflow.lifecycle import TRANSITIONS as LIFECYCLE_ROWS
+from workflow.roles import READERS
 from workflow.states import CaseState, Trigger
-from workflow.timezones import zone
 
 pages = Pages()
 
 CARDS = 15  # of one column; the queue has them all
 COUNTED = 999
-MOVERS = frozenset().union(*(row.roles for row in TRANSITIONS))
+MOVERS = frozenset().union(*(row.roles for row in LIFECYCLE_ROWS))
 
 
 @pages.get("/board", READERS)
@@ -40,7 +39,8 @@ async def board(call: PageCall) -> Response:
     """Of all cases, or of an owner's or a category's."""
     asked = on_the_board(Asked.of(call.request.query_params))
     now, database = call.desk.clock(), call.desk.database
-    them = await people_of(call)
+    context = await call.desk.context()
+    names = await people.names_of(database, context.people.values())
     wanted = asked.filter(call.person.id, now, UTC)  # nothing of the board is asked by days
     columns = await stored.columns(database, wanted, now, limit=CARDS + 1, most=COUNTED)
     return await desk_page(
@@ -50,8 +50,8 @@ async def board(call: PageCall) -> Response:
         q="",
         now=now,
         asked=asked,
-        names=them.names,
-        menus=menus(asked, owners(call, them.context, them.names), "/board", ("category", "owner")),
+        names=names,
+        menus=menus(asked, owners(call, context, names), "/board", ("category", "owner")),
         columns=[
             {
                 "state": state,
@@ -70,7 +70,7 @@ async def board(call: PageCall) -> Response:
 
 def on_the_board(asked: Asked) -> Asked:
     """Tabs, states and orders are the queue's."""
-    return msgspec.structs.replace(asked, tab="all", state="", due="", q="", sort="", cursor="")
+    return replace(asked, tab="all", state="", due="", q="", sort="", cursor="")
 
 
 def card_of(one: Listed, call: PageCall, asked: Asked) -> dict[str, Any]:
@@ -94,45 +94,25 @@ def move_url(number: str, target: CaseState, asked: Asked) -> str:
 @pages.get("/board/moves/{name}/{target}", READERS)
 async def ask(call: PageCall, name: str, target: str) -> Response:
     """The form that moves the case there, or why it cannot be."""
-    entry, state = await found(call, name), state_named(target)
-    await call.desk.record_read(call, entry.case.id, entry.case.version, "transitions")
-    return await show(call, entry, state)
+    state, found = state_named(target), await standing(call, name)
+    await call.desk.record_read(call, found.case.id, found.case.version, "transitions")
+    return await show(call, found, state, None)
 
 
 @pages.post("/board/moves/{name}/{target}", READERS)
 async def move(call: PageCall, name: str, target: str) -> Response:
-    entry, state = await found(call, name), state_named(target)
-    trigger = next((one for one in Trigger if one == call.field("trigger")), None)
-    if trigger is None or TARGETS[trigger] is not state:
+    """As on the case page; and then back to the board."""
+    state, found = state_named(target), await standing(call, name)
+    action = next((one for one in TRANSITIONS if one.fixed["trigger"] == call.field("trigger")), None)
+    if action is None or TARGETS[Trigger(action.fixed["trigger"])] is not state:
         raise NotFound("transition")
-    if call.expected is None:
-        raise PreconditionRequired
-    context = await call.desk.context()
     try:
-        command = await command_in(call, trigger, zone(context.settings_now(call.desk.clock()).timezone))
-        await call.desk.submit(call, command, entry.case.id)
-    except (BadInput, Refused, StaleVersion) as failure:
-        problem, _ = problem_of(failure, call.request_id)
-        since = await cases.types_since(call.desk.database, entry.case.id, max(call.expected))
-        return await show(call, await found(call, name), state, Returned(problem=problem, since=since))
+        await carry_out(call, action, found)
+    except RETURNED as failure:
+        left = Returned(action=action, part="", form=call.form, failure=failure)
+        return await show(call, await standing(call, name), state, left)
     asked = on_the_board(Asked.of(call.request.query_params))
-    return RedirectResponse(f"{asked.url('/board')}#{case_number_text(entry.case.number)}", HTTPStatus.SEE_OTHER)
-
-
-class Returned(msgspec.Struct, frozen=True, kw_only=True):
-    """Why the case was not moved; `since` is what has happened to it meanwhile."""
-
-    problem: Problem
-    since: list[str]
-
-
-async def found(call: PageCall, name: str) -> Entry:
-    """Raises NotFound."""
-    case_id = await cases.find(call.desk.database, name)
-    entry = await cases.one(call.desk.database, case_id) if case_id is not None else None
-    if entry is None:
-        raise NotFound("case")
-    return entry
+    return RedirectResponse(f"{asked.url('/board')}#{found.number}", HTTPStatus.SEE_OTHER)
 
 
 def state_named(name: str) -> CaseState:
@@ -142,50 +122,46 @@ def state_named(name: str) -> CaseState:
     return CaseState(name)
 
 
-async def show(call: PageCall, entry: Entry, target: CaseState, left: Returned | None = None) -> Response:
-    case, now, them = entry.case, call.desk.clock(), await people_of(call)
-    trigger = trigger_towards(case, target)
-    refusals = why_not(call, case, trigger, them.actor, them.context)
-    problem = left.problem if left else None
-    errors = problem.get("errors", []) if problem else []
-    zone_name = them.context.settings_now(now).timezone
-    fields = (
-        fields_with(
-            FORMS[trigger],
-            choices_for(trigger, [case], them),
-            typed=call.form if left else None,
-            errors=errors,
-            zone_name=zone_name,
-        )
-        if not refusals
-        else []
-    )
-    known = {one.field.name for one in fields}
+async def show(call: PageCall, found: Standing, target: CaseState, left: Returned | None) -> Response:
+    """The form, or the reasons for which there is none."""
+    view = CasePage(call, found, left)
+    action = left.action if left is not None else action_towards(found.case, target)
+    back = view.returned()
+    form, whys = (back["form"], back["whys"]) if back is not None else form_of(view, action)
+    asked = on_the_board(Asked.of(call.request.query_params))
     return await desk_page(
         call,
         "move.html",
-        status=problem["status"] if problem else HTTPStatus.OK,
+        status=view.problem["status"] if view.problem else HTTPStatus.OK,
         here="/board",
         q="",
-        row=v.listed_case_view(entry, None, now),
+        now=found.now,
+        case=view.view,
         target=target,
-        trigger=trigger,
-        refusals=refusals,
-        fields=fields,
-        others=[one for one in errors if one["field"] not in known],
-        problem=problem,
-        since=left.since if left else [],
-        asked=on_the_board(Asked.of(call.request.query_params)),
-        key=secrets.token_hex(16),
+        title=action.title if action else "Move",
+        trigger=action.fixed["trigger"] if action else "",
+        form=form and replace(form, url=move_url(found.number, target, asked), is_above=False),
+        reasons=[replace(one, link=f"/cases/{found.number}{one.link}" if one.link else "") for one in whys],
+        back=back,
+        asked=asked,
     )
 
 
-def trigger_towards(case: Case, target: CaseState) -> Trigger:
+def form_of(view: CasePage, action: Action | None) -> tuple[Form | None, Sequence[Why]]:
+    if action is None:
+        return None, NO_WAY
+    trigger = Trigger(action.fixed["trigger"])
+    permission = next(one for one in view.permissions if one.trigger is trigger)
+    if permission.allowed:
+        return view.form(action, refused=(), **view.filled(action)), ()
+    return None, view.whys(permission.refusals, trigger)
+
+
+NO_WAY = (Why(code="no_such_transition", text="No step leads there: a case is opened once, and then goes on"),)
+
+
+def action_towards(case: Case, target: CaseState) -> Action | None:
     """The one that leads there from where the case is; if none does, one that leads there from elsewhere."""
-    elsewhere = (trigger for trigger, state in TARGETS.items() if state is target)
-    return trigger_between(case.state, target) or next(elsewhere, Trigger.INVESTIGATE)
-
-
-def why_not(call: PageCall, case: Case, trigger: Trigger, actor: Actor, context: Any) -> tuple[Refusal, ...]:
-    answers = permissions(case, actor, call.desk.clock(), context)
-    return next(one.refusals for one in answers if one.trigger is trigger)
+    here = [row.trigger for row in LIFECYCLE_ROWS if row.target is target and row.source is case.state]
+    triggers = here or [row.trigger for row in LIFECYCLE_ROWS if row.target is target]
+    return next((one for one in TRANSITIONS if triggers and one.fixed["trigger"] == triggers[0]), None)

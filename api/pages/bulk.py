@@ -3,43 +3,35 @@
 import asyncio
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel
 from starlette.responses import Response
 
-from api import inputs as i
 from api import views as v
 from api.errors import Problem, problem_of
 from api.pages.asking import PAGE_ROWS, Asked
+from api.pages.case_actions import ACTIONS, TRANSITIONS, Action
+from api.pages.case_actions import Asked as Said
+from api.pages.case_forms import LABELS, Shown, concerns, typed
+from api.pages.forms import Choice, fields_of, read
 from api.pages.frame import desk_page
-from api.pages.moves import (
-    FORMS,
-    People,
-    assignees,
-    assignment_in,
-    choices_for,
-    command_in,
-    fields_with,
-    people_of,
-    triggers_for_many,
-)
 from api.pages.routing import PageCall, Pages
 from api.pages.showing import words
-from storage import cases
+from storage import cases, people
 from storage.batch import Entry
 from storage.ledger import KeyInFlight
 from storage.submissions import Receipt, Unauthorized
 from workflow import commands as c
-from workflow.cases import case_number_text
+from workflow.cases import Case, case_number_text
 from workflow.errors import BadInput, CaseworkError, Refusal, StaleVersion, bad_field
+from workflow.guards import Context
 from workflow.lifecycle import BY_SOURCE
-from workflow.permissions import permissions
+from workflow.permissions import NEEDS, permissions
 from workflow.roles import WORKERS, Actor, Role
-from workflow.states import CaseState, Trigger
+from workflow.states import RESOLUTIONS, CaseState, Resolution, ResumeReason, Trigger
 from workflow.timezones import zone
 
 pages = Pages()
@@ -49,32 +41,34 @@ PATIENCE, PATIENCE_SECONDS = 40, 0.05
 
 
 class Deed(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that can be done to many cases. `done` says of one case what has happened."""
+    """Something that can be done to many cases. Without an action it needs no form."""
 
     name: str
     title: str
-    done: str
-    model: type[BaseModel] | None = None
-    trigger: Trigger | None = None
+    done: str = ""  # what is said of a case afterwards, where its state does not say it
+    action: Action | None = None
     for_leads: bool = False
 
+    @property
+    def trigger(self) -> Trigger | None:
+        said = self.action.fixed.get("trigger") if self.action else None
+        return Trigger(said) if said else None
 
-DONE = {Trigger.INVESTIGATE: "under investigation", Trigger.CLOSE: "closed", Trigger.RESUME: "resumed"}
+
+def moves_of_many() -> Iterator[Action]:
+    """Those that need nothing said of each case by itself: whatever has to be given is one of a few codes."""
+    for action in TRANSITIONS:
+        kinds = {field.name: field.kind for field in fields_of(action.model)}
+        if all(kinds[f"data.{name}"] == "choice" for name in NEEDS[Trigger(action.fixed["trigger"])]):
+            yield action
+
+
 DEEDS: dict[str, Deed] = {
     one.name: one
     for one in (
         Deed(name="take", title="Take", done="yours"),
-        Deed(name="assign", title="Assign", done="assigned", model=i.AssigneeIn, for_leads=True),
-        *(
-            Deed(
-                name=trigger.value,
-                title=words(trigger).capitalize(),
-                done=DONE.get(trigger, "done"),
-                model=FORMS[trigger],
-                trigger=trigger,
-            )
-            for trigger in triggers_for_many()
-        ),
+        Deed(name="assign", title="Assign", done="assigned", action=ACTIONS["assign"], for_leads=True),
+        *(Deed(name=action.name, title=action.title, action=action) for action in moves_of_many()),
     )
 }
 
@@ -109,7 +103,7 @@ async def bulk(call: PageCall) -> Response:
         rows = await chosen_rows(call)
     except BadInput as failure:
         return await show_nothing(call, deed, problem_of(failure, call.request_id)[0])
-    if deed.model is not None and call.field("step") != "go":
+    if deed.action is not None and call.field("step") != "go":
         return await ask(call, deed, rows)
     try:
         command = await command_of(call, deed)
@@ -138,15 +132,11 @@ async def chosen_rows(call: PageCall) -> list[Row]:
 
 async def command_of(call: PageCall, deed: Deed) -> c.Command:
     """Raises BadInput."""
-    if deed.trigger is not None:
-        return await command_in(call, deed.trigger, await desk_zone(call))
-    if deed.name == "assign":
-        return assignment_in(call, await desk_zone(call))
-    return c.Assign(assignee=call.person.id)
-
-
-async def desk_zone(call: PageCall) -> Any:
-    return zone((await call.desk.context()).settings_now(call.desk.clock()).timezone)
+    if deed.action is None:
+        return c.Assign(assignee=call.person.id)
+    settings = (await call.desk.context()).settings_now(call.desk.clock())
+    body = read(deed.action.model, call.form, zone(settings.timezone), fixed=deed.action.fixed, was={})
+    return await deed.action.make(Said(call, body, ""))
 
 
 async def carry_out(call: PageCall, command: c.Command, row: Row) -> Receipt | CaseworkError:
@@ -175,24 +165,19 @@ async def carry_out(call: PageCall, command: c.Command, row: Row) -> Receipt | C
 
 async def ask(call: PageCall, deed: Deed, rows: Sequence[Row], problem: Problem | None = None) -> Response:
     """The form, and which of the cases it could move as they stand."""
-    if deed.model is None:
-        raise bad_field("do", "needs no form")
-    them = await people_of(call)
-    moved = [row.entry.case for row in rows]
-    choices = choices_for(deed.trigger, moved, them) if deed.trigger else assignees(them)
-    typed = call.form if problem else None
+    context = await call.desk.context()
+    names = await people.names_of(call.desk.database, context.people.values())
     shown = [
         view_of(row)
         | {
-            "refusals": refusals(call, deed, row, them),
+            "refusals": refusals(call, deed, row, context),
             "since": await cases.types_since(call.desk.database, row.entry.case.id, row.seen),
             "seen": f"{row.entry.case.number}.{row.entry.case.version}",
         }
         for row in rows
     ]
     errors = problem.get("errors", []) if problem else []
-    fields = fields_with(deed.model, choices, typed=typed, errors=errors)
-    known = {one.field.name for one in fields}
+    fields = fields_for(call, deed, choices(call, deed, rows, workers(call, context, names)), problem)
     return await desk_page(
         call,
         "bulk.html",
@@ -202,18 +187,83 @@ async def ask(call: PageCall, deed: Deed, rows: Sequence[Row], problem: Problem 
         deed=deed,
         rows=shown,
         fields=fields,
-        others=[one for one in errors if one["field"] not in known],
+        others=[one for one in errors if not any(concerns(field.field.name, one) for field in fields)],
         back=Asked.read(call.field("back")),
         key=secrets.token_hex(16),
     )
 
 
-def refusals(call: PageCall, deed: Deed, row: Row, them: People) -> Sequence[Refusal]:
+def refusals(call: PageCall, deed: Deed, row: Row, context: Context) -> Sequence[Refusal]:
     """Why this case could not be moved now, whatever the form says."""
     if deed.trigger is None:
         return ()
-    answers = permissions(row.entry.case, call.caller.actor, call.desk.clock(), them.context)
+    answers = permissions(row.entry.case, call.caller.actor, call.desk.clock(), context)
     return next(one.refusals for one in answers if one.trigger is deed.trigger)
+
+
+def workers(call: PageCall, context: Context, names: Mapping[str, Mapping[str, str]]) -> list[Choice]:
+    """Whom a case can be given to, whoever asks before all others."""
+    able = [one.id for one in context.people.values() if one.active and not WORKERS.isdisjoint(one.roles)]
+    named = {one: names.get(one, {}).get("name", v.ERASED) for one in able}
+    able.sort(key=lambda one: (one != call.person.id, named[one].casefold()))
+    return [Choice(one, named[one] + (" (you)" if one == call.person.id else "")) for one in able]
+
+
+Choices = dict[str, tuple[Choice, ...]]
+
+
+def choices(call: PageCall, deed: Deed, rows: Sequence[Row], able: list[Choice]) -> Choices:
+    """What there is to choose from, by field: what none of the cases could take is not offered."""
+    moved, trigger = [row.entry.case for row in rows], deed.trigger
+    match trigger:
+        case Trigger.INVESTIGATE:
+            return {"data.assignee": (Choice("", "you"), *(one for one in able if one.value != call.person.id))}
+        case Trigger.CLOSE:
+            fitting = {one for case in moved for one in RESOLUTIONS.get(case.state, ())}
+            return {"data.resolution": tuple(Choice(one.value, words(one)) for one in Resolution if one in fitting)}
+        case Trigger.RESUME:
+            fits = [one for one in ResumeReason if any(may_resume(call.caller.actor, case, one) for case in moved)]
+            return {"data.reason_code": tuple(Choice(one.value, words(one)) for one in fits)}
+        case None:
+            return {"assignee": (*able, Choice("", "nobody"))}
+        case _:
+            return {}
+
+
+def may_resume(actor: Actor, case: Case, reason: ResumeReason) -> bool:
+    row = BY_SOURCE.get((case.state, Trigger.RESUME))
+    return row is not None and actor.may(row.roles_for(c.ResumeData(reason_code=reason)))
+
+
+DUPLICATE = Choice(Resolution.DUPLICATE.value, words(Resolution.DUPLICATE))
+
+
+def fields_for(call: PageCall, deed: Deed, offered: Choices, problem: Problem | None) -> list[Shown]:
+    """The reason comes last: it is about all the rest."""
+    if deed.action is None:
+        return []
+    errors = problem.get("errors", []) if problem else []
+    shown = []
+    for field in sorted(fields_of(deed.action.model), key=lambda one: one.name == "reason"):
+        is_vain = field.name == "data.duplicate_of" and DUPLICATE not in offered["data.resolution"]
+        if is_vain or field.name in deed.action.fixed:
+            continue
+        label, hint = LABELS.get(field.name, (field.label, ""))
+        options = offered.get(field.name, field.choices)
+        only = (options[0].value,) if field.required and len(options) == 1 else ()
+        shown.append(
+            Shown(
+                field=field,
+                id=f"{deed.name}.{field.name}",
+                label=label,
+                hint=hint,
+                choices=options,
+                values=typed(field, call.form) if problem else only,
+                currency="",
+                errors=tuple(one["message"] for one in errors if concerns(field.name, one)),
+            )
+        )
+    return shown
 
 
 async def show_outcomes(

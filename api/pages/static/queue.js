@@ -17,7 +17,6 @@
   if (links().length) {
     casework.key("j", "Next case", () => go(1));
     casework.key("k", "Case before", () => go(here() < 0 ? 0 : -1));
-    casework.key("Enter", "Open the case", () => document.activeElement?.click());
   }
   if (document.querySelector(".cases .pick")) {
     casework.key("x", "Select the case", () => rowOf(document.activeElement)?.querySelector(".pick input")?.click());
