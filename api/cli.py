@@ -21,7 +21,7 @@ import msgspec
 import typer
 
 from workflow.errors import BadInput, CaseworkError, NotFound, bad_field
-from workflow.people import AddPerson, DisablePerson, Person, RevokeToken, SetRoles
+from workflow.people import AddPerson, DisablePerson, Person, RevokeToken, SetRoles, UnlinkIdentity
 from workflow.roles import STAFF_ROLES, Role
 
 if TYPE_CHECKING:
@@ -346,6 +346,36 @@ def set_password(email: Email) -> None:
     async def work(desk: "Desk") -> None:
         person = await known_person(desk, email)
         await submit(desk, await password_command(person.id, new_password()))
+
+    at_the_desk(work)
+
+
+@user.command("identity")
+def link_identity(
+    email: Email,
+    issuer: Annotated[
+        str, typer.Argument(parser=line, metavar="ISSUER", help="The URL that the provider calls itself.")
+    ],
+    subject: Annotated[str, typer.Argument(parser=line, metavar="SUBJECT", help="As the provider knows them.")],
+    *,
+    remove: Annotated[bool, typer.Option("--remove", help="Unlink it; their sessions end.")] = False,
+) -> None:
+    """Let somebody sign in by an identity provider, which the settings CASEWORK_OIDC_* name.
+
+    Whoever signs in there and is not known here is shown their issuer and subject.
+    """
+    from api.people import new_identity
+    from storage import people
+
+    async def work(desk: "Desk") -> None:
+        person = await known_person(desk, email)
+        if not remove:
+            await submit(desk, new_identity(person.id, issuer, subject))
+            return
+        found = await people.by_identity(desk.database, issuer, subject)
+        if found is None or found[0].id != person.id:
+            raise NotFound("identity")
+        await submit(desk, UnlinkIdentity(person_id=person.id, identity_id=found[1]))
 
     at_the_desk(work)
 

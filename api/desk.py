@@ -14,8 +14,9 @@ import msgspec
 from starlette.requests import Request
 
 from api.errors import Stale
-from api.limits import ClientLimits
+from api.limits import ClientLimits, SignInLimits
 from api.live import Live
+from api.oidc import Provider
 from api.settings import Settings
 from storage import cases, people, schema
 from storage.batch import Repeat
@@ -70,6 +71,8 @@ class Desk:
         self.insights = Insights(database, self.sequencer)
         self.live = Live(database, clock)
         self.ledger.after_commit = self.live.ring
+        self.sign_in_limits = SignInLimits()
+        self.provider = Provider(settings, clock) if settings.oidc_issuer else None
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None

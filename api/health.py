@@ -94,7 +94,13 @@ async def healthz() -> Response:
 @router.get("/readyz", response_model=ReadyView, responses={503: {"model": ReadyView, "description": "not ready"}})
 async def readyz(request: Request) -> Response:
     """The database can be reached and has this release's schema; and what an operator should know besides."""
-    desk: Desk = request.app.state.desk
+    view = await ready_view(request.app.state.desk)
+    if view["status"] == "ready":
+        return Answer(view)
+    return Answer(view, 503, {"retry-after": str(RETRY_SECONDS)})
+
+
+async def ready_view(desk: "Desk") -> ReadyView:
     view = ReadyView(
         status="ready",
         database=desk.database.dialect,
@@ -116,9 +122,7 @@ async def readyz(request: Request) -> Response:
         view["journal"] = JOURNAL_MODE
         if not WAL_IS_SAFE:
             view["warnings"].append(f"SQLite {driver.sqlite_version} can corrupt WAL databases; {JOURNAL_MODE} is used")
-    if view["status"] == "ready":
-        return Answer(view)
-    return Answer(view, 503, {"retry-after": str(RETRY_SECONDS)})
+    return view
 
 
 async def look_at_database(desk: "Desk", view: ReadyView) -> None:

@@ -1,5 +1,6 @@
 """How often something may be done: so many times in so long, for each of whom it counts."""
 
+import hashlib
 import ipaddress
 from collections import OrderedDict
 from datetime import datetime, timedelta
@@ -44,6 +45,54 @@ class Limit:
         if not seconds:
             self.count(key, now)
         return seconds
+
+    def give_back(self, key: str) -> None:
+        """It was not done after all."""
+        if key in self.full_at:
+            self.full_at[key] -= self.each
+
+    def forget(self, key: str) -> None:
+        self.full_at.pop(key, None)
+
+
+class SignInLimits:
+    """How often somebody may fail to sign in, from one origin and at one address, whether anybody has it or not.
+
+    Links and identity providers are never limited by address, so that nobody can be locked out by others. `recorded`
+    bounds what of failed attempts goes into the log, where everything stays for good.
+    """
+
+    def __init__(self) -> None:
+        period = timedelta(minutes=15)
+        self.wrong_from = Limit(50, period)
+        self.wrong_at = Limit(10, period)
+        self.recorded = Limit(100, period, keys=1)
+
+    def wait(self, origin: str, address: str | None, now: datetime) -> int:
+        """The seconds until this origin may try this address, or no address in particular; 0 if it may now."""
+        at = 0 if address is None else self.wrong_at.wait(folded(address), now)
+        return max(at, self.wrong_from.wait(origin, now))
+
+    def begin(self, origin: str, address: str | None, now: datetime) -> None:
+        """Counts as failed until it is said to be otherwise: many at once must not all get through."""
+        self.wrong_from.count(origin, now)
+        if address is not None:
+            self.wrong_at.count(folded(address), now)
+
+    def succeed(self, origin: str, address: str) -> None:
+        """Whoever knows the password has made the mistakes before; that says nothing about others of the origin."""
+        self.wrong_from.give_back(origin)
+        self.wrong_at.forget(folded(address))
+
+    def undecided(self, origin: str, address: str) -> None:
+        """Nobody knows whether it would have failed."""
+        self.wrong_from.give_back(origin)
+        self.wrong_at.give_back(folded(address))
+
+
+def folded(address: str) -> str:
+    """Short, however long it was; and names nobody."""
+    return hashlib.blake2b(address.encode(), digest_size=16).hexdigest()
 
 
 class ClientLimits:

@@ -21,7 +21,7 @@ from storage.database import Database
 from storage.submissions import Receipt, Unauthorized
 from workflow.errors import NotFound, bad_field
 from workflow.events import TokenCreated
-from workflow.people import AddPerson, CreateToken, DisablePerson, Person, RevokeToken, SetRoles
+from workflow.people import AddPerson, CreateToken, DisablePerson, LinkIdentity, Person, RevokeToken, SetRoles
 from workflow.roles import ADMINS, EVERYONE, Role, TokenKind
 
 router = APIRouter(prefix="/v1", tags=["people"], route_class=DeskRoute)
@@ -130,9 +130,9 @@ def new_token(
 LINK = timedelta(days=1)
 
 
-def new_link(person_id: str, now: datetime, token_id: str = "") -> tuple[CreateToken, str]:
+def new_link(person_id: str, now: datetime, token_id: str = "", secret: str | None = None) -> tuple[CreateToken, str]:
     """The command that lets somebody sign in once without a password, and the secret that the link ends with."""
-    secret = secrets.token_urlsafe(32)
+    secret = secret or secrets.token_urlsafe(32)
     command = CreateToken(
         person_id=person_id,
         token_id=token_id or new_token_id(),
@@ -141,6 +141,17 @@ def new_link(person_id: str, now: datetime, token_id: str = "") -> tuple[CreateT
         expires_at=now + LINK,
     )
     return command, secret
+
+
+def new_identity(person_id: str, issuer: str, subject: str) -> LinkIdentity:
+    """The command that lets somebody sign in whom an identity provider knows by this."""
+    return LinkIdentity(
+        person_id=person_id,
+        identity_id=new_token_id(),
+        issuer=issuer,
+        subject=subject,
+        salt=secrets.token_bytes(32),
+    )
 
 
 def new_token_id() -> str:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from workflow.errors import UnknownTimeZone
@@ -38,6 +39,16 @@ class Settings(BaseSettings):
     mail_host: str | None = Field(
         default=None, description="our own mail server, whose Received and Authentication-Results count"
     )
+    public_url: str | None = Field(
+        default=None, description="where people reach the desk, such as https://desk.example.com; links lead there"
+    )
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="an OpenID Connect provider, by the URL that it calls itself; people may sign in by it",
+    )
+    oidc_client_id: str = Field(default="", validate_default=True, description="as the provider knows the desk")
+    oidc_client_secret: SecretStr | None = None
+    oidc_name: str = Field(default="single sign-on", description="what the button on the sign-in page says it is")
     verify_every: float | None = Field(
         default=None, gt=0, description="hours between the verifications that serve makes; if not set, none"
     )
@@ -53,6 +64,20 @@ class Settings(BaseSettings):
         except UnknownTimeZone as unknown:
             raise ValueError("is not a time zone of the IANA database, such as Europe/Kyiv") from unknown
         return name
+
+    @field_validator("public_url", "oidc_issuer")
+    @classmethod
+    def unheard_by_others(cls, url: str | None) -> str | None:
+        if url and not is_unheard(url):
+            raise ValueError("has to be an https:// URL, or one on this very machine")
+        return url or None
+
+    @field_validator("oidc_client_id")
+    @classmethod
+    def given_with_an_issuer(cls, client_id: str, info: ValidationInfo) -> str:
+        if info.data.get("oidc_issuer") and not client_id:
+            raise ValueError("is needed with CASEWORK_OIDC_ISSUER")
+        return client_id
 
     @property
     def keys_in(self) -> Path:
@@ -71,3 +96,11 @@ class Settings(BaseSettings):
 
 
 MIN_SECRET_CHARACTERS = 32
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+
+
+def is_unheard(url: str) -> bool:
+    """Whether nobody can listen on the way there: over TLS, or on this very machine."""
+    parts = urlsplit(url)
+    return bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK))

@@ -47,10 +47,12 @@ from workflow.people import (
     AddPerson,
     CreateToken,
     DisablePerson,
+    LinkIdentity,
     Person,
     PersonCommand,
     SetPassword,
     SignIn,
+    UnlinkIdentity,
     decide_person,
     evolve_person,
     person_chain,
@@ -102,6 +104,10 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def nothing(self) -> bool:
         return not (self.purchases or self.hosts or self.cases or self.kept or self.finding or self.mail)
+
+
+# Of which identity a provider's issuer and subject are.
+KNOWN_IDENTITY = "SELECT id FROM identities WHERE issuer = {} AND subject = {}"
 
 
 # The chains of a case's findings. With the place of the case's id.
@@ -183,6 +189,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, chain, seq, version)
     mail_refs: set[str] = msgspec.field(default_factory=set)  # which of those that are to be remembered are known
     known_addresses: set[str] = msgspec.field(default_factory=set)  # which of those of new people are somebody's
+    known_identities: dict[tuple[str, str], str] = msgspec.field(default_factory=dict)  # issuer, subject → id
     next_number: int = 0
 
 
@@ -199,6 +206,7 @@ class Batch:
         self.purchases: dict[str, Purchase] = {}
         self.bookings: dict[str, Slot | None] = {}
         self.hosts: dict[str, str] = {}
+        self.proposals: dict[tuple[str, str], bool] = {}  # case id and proposal → whether it is open from now on
         self.events: list[Row] = []
         self.personal: list[Row] = []
         self.attachments: list[Row] = []
@@ -210,6 +218,8 @@ class Batch:
         self.passwords: list[Row] = []
         self.client_links: list[Row] = []
         self.ended_links: list[Row] = []
+        self.identities: list[Row] = []
+        self.unlinked_identities: list[Row] = []
         self.policies: list[Row] = []
         self.erasures: dict[str, Case | None] = {}  # chain of which all that was stored before goes → the case, if any
         self.erased_at: set[tuple[str, int]] = set()  # the places of the events that say so
@@ -360,6 +370,7 @@ class Batch:
             if field not in UNCACHED_FIELDS
         }
         known = entry.texts if entry else {}
+        self.list_proposals(entry.case if entry else None, case)
         if isinstance(recorded.data, e.Erased):
             gone = {f"{seq}/{field}" for seq, field in self.kept(case)}
             known = {at: text for at, text in known.items() if at not in gone}
@@ -391,6 +402,12 @@ class Batch:
             self.words.setdefault(case.number, []).extend(texts)
         if draft.trigger is not None:
             self.book(case)
+
+    def list_proposals(self, before: Case | None, case: Case) -> None:
+        if not case.proposals:
+            return
+        was_open, is_open = before.open_proposals if before else frozenset(), case.open_proposals
+        self.proposals |= {(case.id, one): one in is_open for one in was_open ^ is_open}
 
     def erase(self, case: Case) -> None:
         """Nothing that is stored of the case, or that this batch was about to store, is left but what says so."""
@@ -443,6 +460,8 @@ class Batch:
         drafts = decide_person(person, command, actor, self.now)
         if isinstance(command, AddPerson) and command.email in self.loaded.known_addresses:
             raise bad_field("email", "is somebody's already")
+        if isinstance(command, LinkIdentity) and self.is_taken(command):
+            raise bad_field("subject", "is somebody's already")
         at = max(self.now, person.changed_at + MICROSECOND) if person else self.now
         circumstances = self.circumstances(submission, actor, at)
         chain = person_chain(person_id)
@@ -464,6 +483,10 @@ class Batch:
         self.remember(submission, chain, (before.version if before else 0) + 1, person.version)
         return Receipt(person=person, events=tuple(recorded), seq=person.version)
 
+    def is_taken(self, command: LinkIdentity) -> bool:
+        known = self.loaded.known_identities.get((command.issuer, command.subject))
+        return known is not None and (known,) not in self.unlinked_identities
+
     def note_credentials(self, command: PersonCommand, before: Person | None, recorded: list[Recorded]) -> None:
         self.revoked_tokens.extend((one.data.token,) for one in recorded if isinstance(one.data, e.TokenRevoked))
         match command:
@@ -475,8 +498,14 @@ class Batch:
                 self.tokens.append((command.secret_hash, command.session_id, command.person_id))
             case SetPassword():
                 self.passwords.append((command.person_id, command.password_hash))
+            case LinkIdentity(identity_id=identity, issuer=issuer, subject=subject):
+                self.identities.append((identity, command.person_id, issuer, subject, command.salt))
+                self.loaded.known_identities[issuer, subject] = identity
+            case UnlinkIdentity():
+                self.unlinked_identities.append((command.identity_id,))
             case DisablePerson():
                 self.revoked_tokens.extend((token.id,) for token in (before.tokens if before else ()))
+                self.unlinked_identities.extend((one.id,) for one in (before.identities if before else ()))
 
     # Findings.
 
@@ -611,6 +640,12 @@ class Batch:
 
     def ended_bookings(self) -> list[Row]:
         return [(case_id,) for case_id, slot in self.bookings.items() if slot is None]
+
+    def opened_proposals(self) -> list[Row]:
+        return [place for place, is_open in self.proposals.items() if is_open]
+
+    def ended_proposals(self) -> list[Row]:
+        return [place for place, is_open in self.proposals.items() if not is_open]
 
     def entries_written(self) -> Iterable[Entry]:
         """What is stored once the batch is durable."""

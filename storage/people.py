@@ -4,14 +4,18 @@ import hashlib
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, or_, select, text
 
 from storage.database import Database
 from storage.directory import DIRECTORY_QUERIES, Directory, directory_of
-from storage.tables import PersonalRow, PersonRow, TokenRow, columns
+from storage.events import recorded
+from storage.tables import EventRow, IdentityRow, PersonalRow, PersonRow, TokenRow, columns
+from workflow.events import Recorded, TokenCreated
 from workflow.people import Person, person_chain
 
-PEOPLE, TOKENS, PERSONAL = (columns(model) for model in (PersonRow, TokenRow, PersonalRow))
+PEOPLE, TOKENS, PERSONAL, IDENTITIES, EVENTS = (
+    columns(model) for model in (PersonRow, TokenRow, PersonalRow, IdentityRow, EventRow)
+)
 
 person_decoder = msgspec.json.Decoder(Person)
 
@@ -31,6 +35,41 @@ async def by_token(database: Database, digest: str) -> tuple[Person, str] | None
     """The person whom a token speaks for, and the token's id."""
     row = await database.first(BY_TOKEN, {"digest": digest})
     return (person_decoder.decode(row[0]), row[1]) if row else None
+
+
+BY_IDENTITY = select(PEOPLE.body, IDENTITIES.id).where(
+    IDENTITIES.person_id == PEOPLE.id,
+    IDENTITIES.issuer == bindparam("issuer"),
+    IDENTITIES.subject == bindparam("subject"),
+)
+
+
+async def by_identity(database: Database, issuer: str, subject: str) -> tuple[Person, str] | None:
+    """Whom an identity provider knows by this, and the identity's id."""
+    row = await database.first(BY_IDENTITY, {"issuer": issuer, "subject": subject})
+    return (person_decoder.decode(row[0]), row[1]) if row else None
+
+
+async def with_identity(database: Database) -> set[str]:
+    """The ids of those who are linked to an identity provider."""
+    return {person_id for (person_id,) in await database.rows(select(IDENTITIES.person_id).distinct())}
+
+
+async def identities_of(database: Database, person_id: str) -> list[tuple[str, str, str]]:
+    """Id, issuer and subject of each."""
+    query = select(IDENTITIES.id, IDENTITIES.issuer, IDENTITIES.subject).where(IDENTITIES.person_id == person_id)
+    return [(one, issuer, subject) for one, issuer, subject in await database.rows(query.order_by(IDENTITIES.id))]
+
+
+async def tokens_made(database: Database, person: Person) -> dict[str, Recorded]:
+    """The events that made the tokens the person has, by token."""
+    if not person.tokens:
+        return {}
+    # Ids are random, and stand in no other event of a chain than those that make and end them.
+    named = or_(*(EVENTS.body.contains(f'"token":"{one.id}"', autoescape=True) for one in person.tokens))
+    query = select(EVENTS.body, EVENTS.hash).where(EVENTS.chain == person.chain, EVENTS.type == "token_created", named)
+    found = [recorded(body, digest) for body, digest in await database.rows(query)]
+    return {one.data.token: one for one in found if isinstance(one.data, TokenCreated)}
 
 
 async def by_email(database: Database, email: str) -> Person | None:

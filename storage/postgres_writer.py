@@ -23,6 +23,7 @@ from storage.batch import (
     HISTORY,
     KEPT,
     KNOWN_ADDRESS,
+    KNOWN_IDENTITY,
     LETTERS,
     Batch,
     Loaded,
@@ -42,7 +43,7 @@ from workflow.desk import AddPolicy
 from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
-from workflow.people import AddPerson, PersonCommand
+from workflow.people import AddPerson, LinkIdentity, PersonCommand
 
 LOCK_TIMEOUT = "2s"
 IDLE_TIMEOUT = "10s"  # a process that was cut off in the middle must not keep its locks
@@ -135,6 +136,10 @@ DELETE_TOKENS = "DELETE FROM tokens WHERE id = ANY($1::text[])"
 INSERT_PASSWORDS = build_insert("passwords", ("person_id", "hash"), (TEXT, TEXT), replacing("person_id", "hash"))
 INSERT_CLIENT_LINKS = build_insert("client_links", ("hash", "id", "case_id"), (TEXT, TEXT, TEXT))
 DELETE_CLIENT_LINKS = "DELETE FROM client_links WHERE id = ANY($1::text[])"
+INSERT_IDENTITIES = build_insert(
+    "identities", ("id", "person_id", "issuer", "subject", "salt"), (TEXT, TEXT, TEXT, TEXT, BYTES)
+)
+DELETE_IDENTITIES = "DELETE FROM identities WHERE id = ANY($1::text[])"
 INSERT_POLICIES = build_insert("policies", ("version", "body"), (INT, TEXT))
 INSERT_PEOPLE = build_insert("people", ("id", "version", "body"), (TEXT, INT, TEXT), replacing("id", "version", "body"))
 PURCHASE_COLUMNS = ("reference", "currency", "paid", "refunded", "reserved", "body")
@@ -149,6 +154,11 @@ INSERT_BOOKINGS = build_insert(
     replacing("case_id", "host", "starts_at", "ends_at"),
 )
 DELETE_BOOKINGS = "DELETE FROM consultations WHERE case_id = ANY($1::text[])"
+INSERT_PROPOSALS = build_insert("open_proposals", ("case_id", "proposal"), (TEXT, TEXT), "ON CONFLICT DO NOTHING")
+DELETE_PROPOSALS = (
+    "DELETE FROM open_proposals USING unnest($1::text[], $2::text[]) AS u (case_id, proposal)"
+    " WHERE open_proposals.case_id = u.case_id AND open_proposals.proposal = u.proposal"
+)
 INSERT_WORDS = (
     "INSERT INTO case_search (number, words) SELECT n, w::tsvector FROM unnest($1::bigint[], $2::text[]) AS u (n, w)"
 )
@@ -464,8 +474,8 @@ class PostgresWriter:
         loaded.mail_refs = {row["key"] for row in refs}
         if isinstance(command, OpenCase):
             (loaded.next_number,) = await self.numbers(connection, 1)
-        if isinstance(command, AddPerson) and await connection.fetchval(KNOWN_ADDRESS.format("$1"), command.email):
-            loaded.known_addresses.add(command.email)
+        if isinstance(command, AddPerson | LinkIdentity):
+            await self.load_owner(connection, loaded, command)
         return loaded
 
     async def take_key(self, connection: "asyncpg.Connection[Any]", submission: Submission) -> dict[str, Row]:
@@ -530,6 +540,19 @@ class PostgresWriter:
             loaded.entries[entry.case.id] = entry
 
     @staticmethod
+    async def load_owner(
+        connection: "asyncpg.Connection[Any]", loaded: Loaded, command: AddPerson | LinkIdentity
+    ) -> None:
+        """Whether somebody has already what can be one person's alone."""
+        if isinstance(command, AddPerson):
+            if await connection.fetchval(KNOWN_ADDRESS.format("$1"), command.email):
+                loaded.known_addresses.add(command.email)
+            return
+        pair = (command.issuer, command.subject)
+        if known := await connection.fetchval(KNOWN_IDENTITY.format("$1", "$2"), *pair):
+            loaded.known_identities[pair] = known
+
+    @staticmethod
     async def load_finding(connection: "asyncpg.Connection[Any]", loaded: Loaded, chain: str) -> None:
         history = await connection.fetch(HISTORY.format("$1"), chain) if chain else ()
         if finding := replay_finding(recorded(*row) for row in history):
@@ -585,10 +608,14 @@ class PostgresWriter:
             (INSERT_PASSWORDS, batch.passwords),
             (INSERT_CLIENT_LINKS, batch.client_links),
             (DELETE_CLIENT_LINKS, batch.ended_links),
+            (INSERT_IDENTITIES, batch.identities),
+            (DELETE_IDENTITIES, batch.unlinked_identities),
             (INSERT_POLICIES, batch.policies),
             (INSERT_PEOPLE, batch.person_rows()),
             (INSERT_BOOKINGS, batch.booking_rows()),
             (DELETE_BOOKINGS, batch.ended_bookings()),
+            (INSERT_PROPOSALS, batch.opened_proposals()),
+            (DELETE_PROPOSALS, batch.ended_proposals()),
             (INSERT_WORDS, word_rows(new)),
             (ADD_WORDS, word_rows(more)),
         ):
@@ -609,6 +636,7 @@ def has_more_than_log(batch: Batch) -> bool:
         or batch.client_links
         or batch.ended_links
         or batch.bookings
+        or batch.proposals
         or batch.words
         or batch.erasures
     )

@@ -20,6 +20,7 @@ from storage.batch import (
     HISTORY,
     KEPT,
     KNOWN_ADDRESS,
+    KNOWN_IDENTITY,
     LETTERS,
     MOVING_COLUMNS,
     Batch,
@@ -39,7 +40,7 @@ from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
 from workflow.guards import Slot
-from workflow.people import AddPerson
+from workflow.people import AddPerson, LinkIdentity
 
 T = TypeVar("T")
 
@@ -65,6 +66,8 @@ INSERT_KEY = insert("idempotency", ("key", "fingerprint", "chain", "seq", "versi
 INSERT_MAIL_REF = insert("mail_refs", ("key", "case_id"))
 INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
 INSERT_CLIENT_LINK = insert("client_links", ("hash", "id", "case_id"))
+INSERT_IDENTITY = insert("identities", ("id", "person_id", "issuer", "subject", "salt"))
+INSERT_PROPOSAL = insert("open_proposals", ("case_id", "proposal"), "ON CONFLICT DO NOTHING")
 INSERT_POLICY = insert("policies", ("version", "body"))
 INSERT_CASE = insert("cases", CASE_COLUMNS)
 # SQLite writes the index of every column that is named, whether its value is another or not.
@@ -305,9 +308,8 @@ class SqliteWriter:
 
     def load_needs(self, batch: Batch, submission: Submission) -> None:
         loaded, entry = batch.loaded, batch.entry(submission.case_id)
-        if isinstance(command := submission.command, AddPerson):
-            if self.connection.execute(KNOWN_ADDRESS.format("?"), (command.email,)).fetchone():
-                loaded.known_addresses.add(command.email)
+        if isinstance(submission.command, AddPerson | LinkIdentity):
+            self.load_owner(loaded, submission.command)
             return
         needs = needs_of(submission, entry.case if entry else None)
         if needs.kept and entry is not None and (chain := entry.case.chain) not in loaded.kept:
@@ -333,6 +335,16 @@ class SqliteWriter:
         if needs.cases:
             found = self.select_among("SELECT id FROM cases WHERE id IN (SELECT value FROM json_each(?))", needs.cases)
             loaded.known_cases.update(case_id for (case_id,) in found)
+
+    def load_owner(self, loaded: Loaded, command: AddPerson | LinkIdentity) -> None:
+        """Whether somebody has already what can be one person's alone."""
+        if isinstance(command, AddPerson):
+            if self.connection.execute(KNOWN_ADDRESS.format("?"), (command.email,)).fetchone():
+                loaded.known_addresses.add(command.email)
+            return
+        pair = (command.issuer, command.subject)
+        if found := self.connection.execute(KNOWN_IDENTITY.format("?", "?"), pair).fetchone():
+            loaded.known_identities.setdefault(pair, found[0])
 
     def load_purchase(self, loaded: Loaded, reference: str) -> None:
         row = self.connection.execute("SELECT body FROM purchases WHERE reference = ?", (reference,)).fetchone()
@@ -366,11 +378,15 @@ class SqliteWriter:
             (UPSERT_PASSWORD, batch.passwords),
             (INSERT_CLIENT_LINK, batch.client_links),
             ("DELETE FROM client_links WHERE id = ?", batch.ended_links),
+            (INSERT_IDENTITY, batch.identities),
+            ("DELETE FROM identities WHERE id = ?", batch.unlinked_identities),
             (INSERT_POLICY, batch.policies),
             (UPSERT_PERSON, batch.person_rows()),
             (UPSERT_PURCHASE, batch.purchase_rows()),
             (UPSERT_BOOKING, batch.booking_rows()),
             ("DELETE FROM consultations WHERE case_id = ?", batch.ended_bookings()),
+            (INSERT_PROPOSAL, batch.opened_proposals()),
+            ("DELETE FROM open_proposals WHERE case_id = ? AND proposal = ?", batch.ended_proposals()),
         ):
             if rows:
                 many(statement, rows)

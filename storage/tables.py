@@ -217,6 +217,16 @@ class ConsultationRow(SQLModel, table=True):
     ends_at: str = Field(sa_type=Text)
 
 
+class OpenProposalRow(SQLModel, table=True):
+    """Which proposals can still be decided, or paid: few among many cases. A row goes when that is over."""
+
+    __tablename__ = "open_proposals"
+    __table_args__ = (KEYED,)
+
+    case_id: str = Field(sa_type=Text, primary_key=True)
+    proposal: str = Field(sa_type=Text, primary_key=True)
+
+
 class IdempotencyRow(SQLModel, table=True):
     """What a key did, so that the same request again gets the same answer. Holds no personal data."""
 
@@ -292,6 +302,19 @@ class ClientLinkRow(SQLModel, table=True):
     hash: str = Field(sa_type=Text, primary_key=True)
     id: str = Field(sa_type=Text, unique=True)
     case_id: str = Field(sa_type=Text)
+
+
+class IdentityRow(SQLModel, table=True):
+    """By what identity providers know people: never by an address, which others may be given later."""
+
+    __tablename__ = "identities"
+    __table_args__ = (Unique("issuer", "subject", name="one_person_per_identity"),)
+
+    id: str = Field(sa_type=Text, primary_key=True)
+    person_id: str = Field(sa_type=Text)
+    issuer: str = Field(sa_type=Text)
+    subject: str = Field(sa_type=Text)
+    salt: bytes = Field(sa_type=LargeBinary)
 
 
 class PolicyRow(SQLModel, table=True):

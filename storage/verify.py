@@ -33,7 +33,7 @@ from workflow.cases import Case, Purchase, booked_slot, case_number_text, chain_
 from workflow.comparing import Change, changes
 from workflow.events import PurchaseChanged, at_text
 from workflow.findings import Finding
-from workflow.people import Person, token_commitment
+from workflow.people import Person, identity_commitment, token_commitment
 
 LISTED_FAULTS = 21
 COMPARED_TOGETHER = 200  # cases whose chains have been followed, and whose rows are then read
@@ -233,6 +233,9 @@ class Verification:
         ids = [case.id for case in cases]
         stored = await self.stored("cases", CASE_COLUMNS, ids)
         bookings = await self.stored("consultations", BOOKING_COLUMNS, ids)
+        listed: defaultdict[str, set[str]] = defaultdict(set)
+        for case_id, proposal in await self.reading.among(OPEN_PROPOSALS, ids):
+            listed[case_id].add(proposal)
         linked = await self.stored(
             "purchases", PURCHASE_COLUMNS, [case.purchase.reference for case in cases if case.purchase]
         )
@@ -245,6 +248,10 @@ class Verification:
                 continue
             self.compare_of(case, "", CASE_COLUMNS, stored.get(case.id), wanted)
             self.compare_of(case, "the consultation of ", BOOKING_COLUMNS, bookings.get(case.id), booking_row(case))
+            wrong = sorted(listed[case.id] ^ case.open_proposals)
+            if wrong:
+                what = f"whether {', '.join(wrong)} can still be decided is not what the log says"
+                self.fault(f"the proposals of {name_at(case)}: {what}", case.chain, case.version)
             if case.purchase is not None:
                 row = linked.get(case.purchase.reference)
                 self.compare_of(case, "the purchase of ", PURCHASE_COLUMNS, row, purchase_row(case.purchase))
@@ -482,6 +489,12 @@ class Verification:
         ]
         set_by = [(one.id, one.password) for one in self.people if one.password is not None]
         self.compare_all("the password of", ("person_id", "hash"), passwords, set_by)
+        stored_identities = [
+            (identity, person, identity_commitment(salt, issuer, subject))
+            for identity, person, issuer, subject, salt in await self.reading.rows(IDENTITIES.format(**self.bytes))
+        ]
+        identities = [(identity.id, one.id, identity.commitment) for one in self.people for identity in one.identities]
+        self.compare_all("the identity", ("id", "person_id", "pair"), stored_identities, identities)
 
     async def attachings(self) -> None:
         """What was found is found in an event that the log has."""
@@ -739,6 +752,8 @@ UNLINKED = f"""
     SELECT {", ".join(PURCHASE_COLUMNS)} FROM purchases
     WHERE NOT EXISTS (SELECT 1 FROM cases WHERE cases.purchase = purchases.reference)
 """  # noqa: S608 - names
+OPEN_PROPOSALS = "SELECT case_id, proposal FROM open_proposals WHERE case_id"
+IDENTITIES = "SELECT id, person_id, issuer, subject, {salt} FROM identities"
 PURCHASES_CHANGED = "SELECT body, hash FROM events WHERE type = 'purchase_changed' ORDER BY id"
 STEPS = """SELECT lifecycle || '/' || source || '/' || "trigger", target FROM lifecycle_edges"""
 
@@ -784,6 +799,9 @@ NAMES = {
     """,
     "the client's link {} is of the case {}, which does not exist": """
         SELECT id, case_id FROM client_links WHERE NOT EXISTS (SELECT 1 FROM cases WHERE id = case_id)
+    """,
+    "a proposal is listed of the case {}, which does not exist": """
+        SELECT DISTINCT case_id FROM open_proposals WHERE NOT EXISTS (SELECT 1 FROM cases WHERE id = case_id)
     """,
     "mail is remembered for the case {}, which does not exist": """
         SELECT case_id FROM mail_refs

@@ -264,6 +264,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return next((one for one in self.proposals if one.status is ProposalStatus.PAYING), None)
 
     @property
+    def open_proposals(self) -> frozenset[str]:
+        """Those that can still be decided, or paid."""
+        return frozenset([one.id for one in self.proposals if one.is_open])
+
+    @property
     def facts(self) -> Facts:
         """The facts a decision sees, as they stand."""
         purchase = self.purchase

@@ -25,13 +25,11 @@ from workflow.errors import (
     bad_field,
 )
 from workflow.guards import (
+    VERDICT_GUARDS,
     Context,
     Guard,
     GuardContext,
     a_hold_stands,
-    approval_is_needed,
-    approved_by_another_person,
-    approves_once,
     ask,
     case_is_investigated,
     case_is_open,
@@ -53,7 +51,6 @@ from workflow.guards import (
     shares_of,
     there_is_a_purchase,
     with_data,
-    within_approval_tier,
     within_maximum,
 )
 from workflow.lifecycle import BY_SOURCE, TRANSITIONS, fire
@@ -574,10 +571,7 @@ def give_verdict(attempt: Attempt, command: c.GiveVerdict) -> Drafts:
             code="digest_matches", text="the digest is not this proposal's; read it again before you decide"
         )
         raise WrongDigest(refusal)
-    guards: tuple[Guard, ...] = (case_is_open, proposal_is_not_void, proposal_is_open, approved_by_another_person)
-    if command.verdict is Verdict.APPROVE:
-        guards = (*guards, approval_is_needed, within_approval_tier, approves_once, within_maximum)
-    attempt.demand(*guards, proposal=proposal)
+    attempt.demand(*VERDICT_GUARDS[command.verdict], proposal=proposal)
     complete = False
     if command.verdict is Verdict.APPROVE:
         complete = missing_approvals(proposal, attempt.context.settings_now(attempt.now)) <= 1

@@ -418,6 +418,17 @@ class FilterRemoved(EventData, frozen=True, kw_only=True, omit_defaults=True):
     filter: str
 
 
+class IdentityLinked(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """Whom an identity provider knows by this signs in as this person. Who that is stands beside the log."""
+
+    identity: str
+    commitment: str
+
+
+class IdentityUnlinked(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    identity: str
+
+
 EVENT_TYPES: dict[str, type[EventData]] = {
     "investigation_started": InvestigationStarted,
     "adjustment_offered": AdjustmentOffered,
@@ -475,6 +486,8 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "password_set": PasswordSet,
     "filter_saved": FilterSaved,
     "filter_removed": FilterRemoved,
+    "identity_linked": IdentityLinked,
+    "identity_unlinked": IdentityUnlinked,
 }
 TYPE_NAMES = {data: name for name, data in EVENT_TYPES.items()}
 

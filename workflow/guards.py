@@ -40,6 +40,7 @@ from workflow.states import (
     ProposalStatus,
     RemedyKind,
     ResumeReason,
+    Verdict,
 )
 
 APPROVER_ONLY = (Role.APPROVER,)
@@ -396,6 +397,14 @@ def within_maximum(ctx: GuardContext) -> Refusal | None:
     except ImpossibleFacts as impossible:
         return facts_cannot_be_true(impossible)
     return refuse_amount(ctx.case, proposal.amount, proposal.grounds, decision)
+
+
+# What is asked before somebody approves or refuses a proposal.
+REFUSING: tuple[Guard, ...] = (case_is_open, proposal_is_not_void, proposal_is_open, approved_by_another_person)
+VERDICT_GUARDS: dict[Verdict, tuple[Guard, ...]] = {
+    Verdict.REFUSE: REFUSING,
+    Verdict.APPROVE: (*REFUSING, approval_is_needed, within_approval_tier, approves_once, within_maximum),
+}
 
 
 def facts_cannot_be_true(impossible: ImpossibleFacts) -> Refusal:

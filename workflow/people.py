@@ -1,13 +1,14 @@
 """The people of the desk: who they are to the rules, and the commands that change them."""
 
 import hashlib
+import hmac
 from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
 from msgspec.structs import replace
 
-from workflow.canonical import Integer
+from workflow.canonical import Integer, canonical
 from workflow.cases import Pointer, pointer
 from workflow.commands import Command
 from workflow.errors import BrokenHistory, Forbidden, GuardRefused, Refusal, bad_field
@@ -15,6 +16,8 @@ from workflow.events import (
     Draft,
     FilterRemoved,
     FilterSaved,
+    IdentityLinked,
+    IdentityUnlinked,
     PasswordSet,
     PersonAdded,
     PersonDisabled,
@@ -51,6 +54,13 @@ class SavedFilter(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool = False
 
 
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """By what an identity provider knows the person; `commitment` is to its issuer and subject."""
+
+    id: str
+    commitment: str
+
+
 class Person(msgspec.Struct, frozen=True, kw_only=True):
     """`version` is the seq of the last event of the person's chain, `head` its hash, `password` a commitment too."""
 
@@ -64,6 +74,7 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
     password: str | None = None
     tokens: tuple[Token, ...] = ()
     filters: tuple[SavedFilter, ...] = ()
+    identities: tuple[Identity, ...] = ()
     changed_at: datetime
 
     @property
@@ -89,6 +100,13 @@ class Person(msgspec.Struct, frozen=True, kw_only=True):
 
     def filter(self, filter_id: str) -> SavedFilter | None:
         return next((one for one in self.filters if one.id == filter_id), None)
+
+    @property
+    def sessions(self) -> tuple[Token, ...]:
+        return tuple(one for one in self.tokens if one.kind is TokenKind.SESSION)
+
+    def has_identity(self, identity_id: str) -> bool:
+        return any(one.id == identity_id for one in self.identities)
 
     def as_actor(self) -> Actor:
         return Actor(kind="person", id=self.id, roles=frozenset(self.roles))
@@ -128,13 +146,17 @@ class CreateToken(Command, frozen=True, kw_only=True):
 
 
 class SignIn(Command, frozen=True, kw_only=True):
-    """A session begins. `link` is the token of the link that was used, if it was one: that is good once."""
+    """A session begins. `link` is the token of the link that was used, if it was one: that is good once.
+
+    `identity` is the one that a provider has vouched for, if it was that.
+    """
 
     person_id: str
     session_id: str
     secret_hash: str
     expires_at: datetime
     link: str = ""
+    identity: str = ""
 
 
 class SetPassword(Command, frozen=True, kw_only=True):
@@ -170,10 +192,34 @@ class RemoveFilter(Command, frozen=True, kw_only=True):
     filter_id: str
 
 
+class LinkIdentity(Command, frozen=True, kw_only=True):
+    """Whom this issuer knows by this subject is this person. `identity_id` and `salt` (32 octets) are random."""
+
+    person_id: str
+    identity_id: str
+    issuer: str
+    subject: str
+    salt: bytes
+
+
+class UnlinkIdentity(Command, frozen=True, kw_only=True):
+    """All sessions end: nobody knows which of them began by it."""
+
+    person_id: str
+    identity_id: str
+
+
+def identity_commitment(salt: bytes, issuer: str, subject: str) -> str:
+    """What the log says of an identity: subjects can be guessed, so that a hash alone would tell who it is."""
+    return hmac.digest(salt, canonical([issuer, subject]), "sha256").hex()
+
+
+IdentityCommand = LinkIdentity | UnlinkIdentity
 FilterCommand = SaveFilter | RemoveFilter
-PersonCommand = (
-    AddPerson | SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken | SaveFilter | RemoveFilter
+ChangeCommand = (
+    SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken | IdentityCommand | FilterCommand
 )
+PersonCommand = AddPerson | ChangeCommand
 
 
 def decide_person(person: Person | None, command: PersonCommand, actor: Actor, now: datetime) -> tuple[Draft, ...]:
@@ -222,11 +268,7 @@ def may_change(command: PersonCommand, actor: Actor) -> bool:
     return actor.may(ADMINS) or (is_own and isinstance(command, SetPassword | RevokeToken))
 
 
-def change_person(
-    person: Person,
-    command: SetRoles | DisablePerson | CreateToken | SignIn | SetPassword | RevokeToken | FilterCommand,
-    now: datetime,
-) -> tuple[Draft, ...]:
+def change_person(person: Person, command: ChangeCommand, now: datetime) -> tuple[Draft, ...]:
     match command:
         case SetRoles():
             roles = checked_roles(command.roles)
@@ -250,23 +292,24 @@ def change_person(
         case SignIn():
             return sign_in(person, command, now)
         case SetPassword():
-            sessions = [token.id for token in person.tokens if token.kind is TokenKind.SESSION]
             set_anew = Draft(data=PasswordSet(commitment=token_commitment(command.password_hash)))
-            return (set_anew, *(Draft(data=TokenRevoked(token=one)) for one in sessions))
+            return (set_anew, *ended(person.sessions))
         case RevokeToken():
             if person.token(command.token_id) is None:
                 raise bad_field("token", "is no token of this person")
             return (Draft(data=TokenRevoked(token=command.token_id), personal=because(command.reason)),)
-        case SaveFilter():
-            return save_filter(person, command)
-        case RemoveFilter():
-            if person.filter(command.filter_id) is None:
-                raise bad_field("filter", "is no filter of this person")
-            return (Draft(data=FilterRemoved(filter=command.filter_id)),)
+        case LinkIdentity() | UnlinkIdentity():
+            return change_identities(person, command)
+        case SaveFilter() | RemoveFilter():
+            return change_filters(person, command)
 
 
-def save_filter(person: Person, command: SaveFilter) -> tuple[Draft, ...]:
+def change_filters(person: Person, command: FilterCommand) -> tuple[Draft, ...]:
     """What people look for can name a client, so the log holds only commitments to it."""
+    if isinstance(command, RemoveFilter):
+        if person.filter(command.filter_id) is None:
+            raise bad_field("filter", "is no filter of this person")
+        return (Draft(data=FilterRemoved(filter=command.filter_id)),)
     name = " ".join(command.name.split())
     if not name or len(name) > MAX_FILTER_NAME:
         raise bad_field("name", f"has to be 1 to {MAX_FILTER_NAME} characters long")
@@ -280,13 +323,44 @@ def save_filter(person: Person, command: SaveFilter) -> tuple[Draft, ...]:
     return (Draft(data=saved, personal={"filter_name": name, "filter_query": command.query}),)
 
 
+def change_identities(person: Person, command: IdentityCommand) -> tuple[Draft, ...]:
+    if isinstance(command, UnlinkIdentity):
+        if not person.has_identity(command.identity_id):
+            raise bad_field("identity", "is none of this person")
+        return (Draft(data=IdentityUnlinked(identity=command.identity_id)), *ended(person.sessions))
+    check_identity(command.issuer, command.subject)
+    commitment = identity_commitment(command.salt, command.issuer, command.subject)
+    return (Draft(data=IdentityLinked(identity=command.identity_id, commitment=commitment)),)
+
+
+def check_identity(issuer: str, subject: str) -> None:
+    """OpenID Connect Core 1.0 §2: a URL, and at most 255 ASCII characters. Raises BadInput."""
+    if not issuer.startswith(("https://", "http://")) or len(issuer) > MAX_ISSUER_CHARACTERS or not is_plain(issuer):
+        raise bad_field("issuer", "has to be the URL by which the provider calls itself")
+    if not 0 < len(subject) <= MAX_SUBJECT_CHARACTERS or not is_plain(subject):
+        raise bad_field("subject", f"has to be 1 to {MAX_SUBJECT_CHARACTERS} ASCII characters")
+
+
+MAX_ISSUER_CHARACTERS, MAX_SUBJECT_CHARACTERS = 500, 255
+
+
+def is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def ended(tokens: Iterable[Token]) -> tuple[Draft, ...]:
+    return tuple(Draft(data=TokenRevoked(token=one.id)) for one in tokens)
+
+
 def sign_in(person: Person, command: SignIn, now: datetime) -> tuple[Draft, ...]:
     """With it goes what has run out by itself: links and sessions come and go every day."""
     link = person.token(command.link) if command.link else None
     if command.link and (link is None or link.kind is not TokenKind.LINK or not link.is_good(now)):
         raise bad_field("link", "was used already, or has run out")
+    if command.identity and not person.has_identity(command.identity):
+        raise bad_field("identity", "is none of this person")
     gone = [
-        token.id
+        token
         for token in person.tokens
         if token.kind is not TokenKind.API and (token is link or not token.is_good(now))
     ]
@@ -296,7 +370,7 @@ def sign_in(person: Person, command: SignIn, now: datetime) -> tuple[Draft, ...]
         kind=TokenKind.SESSION,
         expires_at=command.expires_at,
     )
-    return (*(Draft(data=TokenRevoked(token=one)) for one in gone), Draft(data=begun))
+    return (*ended(gone), Draft(data=begun))
 
 
 def because(reason: str) -> dict[str, str]:
@@ -338,7 +412,7 @@ def evolve_person(person: Person | None, recorded: Recorded) -> Person:
         case RolesSet():
             person = replace(person, roles=data.roles)
         case PersonDisabled():
-            person = replace(person, active=False, tokens=())
+            person = replace(person, active=False, tokens=(), identities=())
         case TokenCreated():
             token = Token(id=data.token, commitment=data.commitment, kind=data.kind, expires_at=data.expires_at)
             person = replace(person, tokens=(*person.tokens, token))
@@ -346,16 +420,23 @@ def evolve_person(person: Person | None, recorded: Recorded) -> Person:
             person = replace(person, password=data.commitment)
         case TokenRevoked():
             person = replace(person, tokens=tuple(token for token in person.tokens if token.id != data.token))
-        case FilterSaved():
-            saved = SavedFilter(
-                id=data.filter,
-                name=pointer(event.seq, "filter_name"),
-                query=pointer(event.seq, "filter_query"),
-                shared=data.shared,
-            )
-            person = replace(person, filters=(*person.filters, saved))
-        case FilterRemoved():
-            person = replace(person, filters=tuple(one for one in person.filters if one.id != data.filter))
+        case IdentityLinked() | IdentityUnlinked():
+            person = replace(person, identities=identities_after(person, data))
+        case FilterSaved() | FilterRemoved():
+            person = replace(person, filters=filters_after(person, event.seq, data))
         case _:
             raise BrokenHistory(event.chain, event.seq, f"{event.type} is no event of a person")
     return replace(person, version=event.seq, head=recorded.hash, changed_at=recorded.at)
+
+
+def identities_after(person: Person, data: IdentityLinked | IdentityUnlinked) -> tuple[Identity, ...]:
+    if isinstance(data, IdentityLinked):
+        return (*person.identities, Identity(id=data.identity, commitment=data.commitment))
+    return tuple(one for one in person.identities if one.id != data.identity)
+
+
+def filters_after(person: Person, seq: int, data: FilterSaved | FilterRemoved) -> tuple[SavedFilter, ...]:
+    if isinstance(data, FilterRemoved):
+        return tuple(one for one in person.filters if one.id != data.filter)
+    name, query = pointer(seq, "filter_name"), pointer(seq, "filter_query")
+    return (*person.filters, SavedFilter(id=data.filter, name=name, query=query, shared=data.shared))

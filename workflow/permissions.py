@@ -16,10 +16,10 @@ from workflow.commands import (
 )
 from workflow.deciding import decide
 from workflow.errors import BadInput, Refusal, Refused
-from workflow.guards import Context, GuardContext, ask, with_data, words
+from workflow.guards import VERDICT_GUARDS, Context, GuardContext, ask, with_data, words
 from workflow.lifecycle import BY_SOURCE, TARGETS, TRANSITIONS, Transition, no_edge
 from workflow.roles import Actor, Role, in_order
-from workflow.states import NEEDS_NO_ANSWER, RESOLUTIONS, CaseState, RemedyKind, ResumeReason, Trigger
+from workflow.states import NEEDS_NO_ANSWER, RESOLUTIONS, CaseState, RemedyKind, ResumeReason, Trigger, Verdict
 
 # Any row of each trigger: its data and its roles are the same in all of them.
 ROWS: dict[Trigger, Transition] = {row.trigger: row for row in TRANSITIONS}
@@ -115,6 +115,16 @@ def promising(trigger: Trigger, case: Case) -> tuple[TriggerData | None, ...]:
             return tuple(IssueCompensationData(proposal=one) for one in credits or (None,))
         case _:
             return (None,)
+
+
+def verdict_refusals(verdict: Verdict, ctx: GuardContext) -> tuple[Refusal, ...]:
+    """Why somebody whose roles give verdicts cannot give this one on the proposal; nothing, if they can."""
+    return ask(VERDICT_GUARDS[verdict], ctx)
+
+
+def may_give(verdict: Verdict, ctx: GuardContext) -> bool:
+    """Whether there is no such reason: sooner known than all of them."""
+    return all(guard(ctx) is None for guard in VERDICT_GUARDS[verdict])
 
 
 def refused_role(row: Transition, data: TriggerData | None, actor: Actor) -> tuple[Refusal, ...]:

@@ -250,9 +250,14 @@ def evaluate(facts: Facts, version: PolicyVersion, timezone: str | None = None) 
 
 def approvals_needed(amount: Money, settings: Settings) -> ApprovalRule:
     """Who may approve this amount, and how many different people it takes. Raises InvalidMoney."""
-    major = Decimal(amount.decimal_text())
-    tier = next(tier for tier in settings.tiers if tier.up_to is None or major <= Decimal(tier.up_to))
+    tier = tier_of(amount, settings)
     return ApprovalRule(roles=tier.roles, count=tier.count)
+
+
+def tier_of(amount: Money, settings: Settings) -> Tier:
+    """The first that goes so far. Raises InvalidMoney."""
+    major = Decimal(amount.decimal_text())
+    return next(tier for tier in settings.tiers if tier.up_to is None or major <= Decimal(tier.up_to))
 
 
 def version_in_force(versions: Sequence[PolicyVersion], at: datetime) -> PolicyVersion:

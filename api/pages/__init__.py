@@ -1,17 +1,36 @@
 """The pages: forms and lists for people, over the same commands and queries as the API."""
 
-from api.pages import audit_desk, board, bulk, case, client, insights, live, queue, replaying, sign_in
+from api.pages import (
+    account,
+    admin,
+    approvals,
+    audit_desk,
+    board,
+    bulk,
+    case,
+    client,
+    insights,
+    live,
+    oidc,
+    queue,
+    replaying,
+    sign_in,
+)
 
 # The case page answers whatever lies one step below it, so what is more special comes first.
 PAGES = (
     sign_in.pages,
+    oidc.pages,
+    account.pages,
     queue.pages,
     bulk.pages,
     board.pages,
+    approvals.pages,
     client.pages,
     insights.pages,
     audit_desk.pages,
     replaying.pages,
+    admin.pages,
     live.pages,
     case.pages,
 )

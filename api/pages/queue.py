@@ -14,7 +14,7 @@ from api.cases import cursor_after, read_cursor
 from api.errors import Problem, problem_of
 from api.pages.asking import CATEGORIES, DUE, ME, NOBODY, OF_SOMEBODY, PAGE_ROWS, SORTS, STATES, TABS, Asked, of_tab
 from api.pages.bulk import deeds_for
-from api.pages.frame import desk_page
+from api.pages.frame import desk_page, first_place
 from api.pages.routing import PageCall, Pages
 from api.pages.showing import span
 from storage import cases, people
@@ -32,8 +32,8 @@ COUNTED = 999
 
 
 @pages.get("/", EVERYONE)
-async def first_page(_: PageCall) -> Response:
-    return RedirectResponse("/queue", HTTPStatus.SEE_OTHER)
+async def first_page(call: PageCall) -> Response:
+    return RedirectResponse(first_place(call.caller.actor), HTTPStatus.SEE_OTHER)
 
 
 @pages.get("/queue", READERS)

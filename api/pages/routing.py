@@ -22,16 +22,16 @@ from api.errors import HttpProblem, problem_of
 from api.pages.packing import pack
 from api.pages.rendering import page
 from api.routing import Call, Handler, PageRoute, read_stream
+from api.settings import LOOPBACK
 from storage import people
 from storage.submissions import Unauthorized
 from workflow.desk import RecordRefusal
-from workflow.errors import CaseworkError, Forbidden, NotFound, Refusal
+from workflow.errors import CaseworkError, Forbidden, NotFound, Refusal, bad_field
 from workflow.people import Person
 from workflow.roles import Role, TokenKind, in_order
 
 log = structlog.get_logger()
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 FORM = "application/x-www-form-urlencoded"
 MOST_FIELDS = 20  # beside a file
 EVENT_STREAM = "text/event-stream"
@@ -136,6 +136,11 @@ def cookie_name(request: Request) -> str:
     return "__Host-casework" if request.url.scheme == "https" else "casework"
 
 
+def address_of(call: "Visit | PageCall") -> str:
+    """Where the desk is reached, for links that are handed on: as it is set, or as whoever asks has reached it."""
+    return (call.desk.settings.public_url or str(call.request.base_url)).rstrip("/")
+
+
 def set_cookie(response: Response, request: Request, secret: str, seconds: int) -> None:
     is_secure = request.url.scheme == "https"
     response.set_cookie(
@@ -182,7 +187,7 @@ async def read_form_or_parts(request: Request, desk: Desk) -> tuple[FormData, Up
 
 
 async def read_form(request: Request, limit: int) -> FormData:
-    """Raises HttpProblem."""
+    """Raises HttpProblem, and BadInput for what no database can hold."""
     if kind_of(request) != FORM:
         raise HttpProblem(415, "unsupported_media_type", "send a form", {"accept": FORM})
     octets = await read_stream(request, limit)
@@ -192,9 +197,13 @@ async def read_form(request: Request, limit: int) -> FormData:
         yield b""
 
     try:
-        return await FormParser(request.headers, stream()).parse()
+        form = await FormParser(request.headers, stream()).parse()
     except MultiPartException as too_much:
         raise HttpProblem(413, "too_large", too_much.message) from too_much
+    for name, value in form.multi_items():
+        if isinstance(value, str) and "\x00" in value:
+            raise bad_field(name.replace("\x00", ""), "holds a NUL character")
+    return form
 
 
 # Routes.

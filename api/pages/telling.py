@@ -278,6 +278,10 @@ def did_to_desk(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"took a token or session back from {person(about, names)}"
         case e.PasswordSet():
             return f"set a password for {person(about, names)}"
+        case e.IdentityLinked():
+            return f"linked {person(about, names)} to an identity provider"
+        case e.IdentityUnlinked():
+            return f"unlinked {person(about, names)} from an identity provider"
         case _:
             return None
 

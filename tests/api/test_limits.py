@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from starlette.requests import Request
 
-from api.limits import Limit, origin_of
+from api.limits import Limit, SignInLimits, origin_of
 from tests.workflow.builders import NOON
 
 SECOND = timedelta(seconds=1)
@@ -81,3 +81,36 @@ def test_a_request_comes_from_an_address_or_from_a_network(host: str, origin: st
 
 def test_a_request_may_come_from_nowhere() -> None:
     assert not origin_of(Request({"type": "http", "client": None}))
+
+
+# Of signing in.
+
+
+def test_what_is_given_back_does_not_count() -> None:
+    limits = SignInLimits()
+    for _ in range(60):
+        limits.begin("origin", "address", NOON)
+        limits.undecided("origin", "address")
+
+    assert limits.wait("origin", "address", NOON) == 0
+
+
+def test_who_succeeds_at_an_address_begins_anew_there_and_only_there() -> None:
+    limits = SignInLimits()
+    for _ in range(10):
+        limits.begin("origin", "address", NOON)
+    limits.succeed("origin", "address")
+
+    assert limits.wait("origin", "address", NOON) == 0
+    for _ in range(10):
+        limits.begin("origin", "another", NOON)
+    assert limits.wait("origin", "another", NOON) == 90
+    assert limits.wait("elsewhere", "another", NOON) == 90
+    assert limits.wait("origin", None, NOON) == 0
+
+
+def test_long_addresses_take_no_more_room_than_short_ones() -> None:
+    limits = SignInLimits()
+    limits.begin("origin", "x" * 1_000_000, NOON)
+
+    assert max(map(len, limits.wrong_at.full_at)) == 32

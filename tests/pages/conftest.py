@@ -1,12 +1,14 @@
 """Tests of pages get a service that runs, and a browser to look at it, all in the browser's own event loop."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from argon2 import PasswordHasher
 from playwright.async_api import Browser, async_playwright
 
+from api import passwords
 from tests.api import conftest as desks
 from tests.api.driving import Clock, Service, running
 from tests.pages.browsing import Site, a_site, start_browser
@@ -21,6 +23,15 @@ desk_url = desks.desk_url
 clock = desks.clock
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The same hashes of passwords, at costs that are not felt."""
+    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=64, parallelism=1))
+    passwords.nobodys.cache_clear()
+    yield
+    passwords.nobodys.cache_clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -70,7 +70,16 @@ from workflow.desk import AddPolicy, DrawSample, RecordExport, RecordRead, SetMa
 from workflow.errors import Forbidden
 from workflow.events import SampleDrawn, Severity
 from workflow.findings import AnswerFinding, CloseFinding, OpenFinding
-from workflow.people import CreateToken, DisablePerson, RevokeToken, SetRoles
+from workflow.people import (
+    CreateToken,
+    DisablePerson,
+    LinkIdentity,
+    RevokeToken,
+    SetPassword,
+    SetRoles,
+    SignIn,
+    UnlinkIdentity,
+)
 from workflow.policy import Category, GroundKind, Settings
 from workflow.roles import Actor, Role
 from workflow.sampling import Allocation, Only, Plan, StratifiedBy
@@ -125,8 +134,27 @@ async def people_come_and_go(office: Office) -> None:
         created = CreateToken(person_id=ANA.id, token_id=token, secret_hash=f"#{token}", expires_at=expires_at)
         await office.submit(OPERATOR, created, None)
     await office.submit(OPERATOR, RevokeToken(person_id=ANA.id, token_id="t-old"), None)
+    await people_sign_in(office)
     await office.submit(OPERATOR, SetRoles(person_id=LOU.id, roles=(Role.AGENT, Role.LEAD)), None)
     await office.submit(OPERATOR, DisablePerson(person_id=ELI.id), None)
+
+
+async def people_sign_in(office: Office) -> None:
+    for person, identity in ((ANA, "i-ana"), (LOU, "i-lou")):
+        linked = LinkIdentity(
+            person_id=person.id,
+            identity_id=identity,
+            issuer="https://id.step-into.example",
+            subject=person.id,
+            salt=identity.encode() * 6,
+        )
+        await office.submit(OPERATOR, linked, None)
+    session = SignIn(
+        person_id=ANA.id, session_id="s-ana", secret_hash="#s-ana", expires_at=NOON + RETENTION, identity="i-ana"
+    )
+    await office.submit(OPERATOR, session, None)
+    await office.submit(OPERATOR, SetPassword(person_id=ANA.id, password_hash="$argon2id$as-the-library-writes"), None)
+    await office.submit(OPERATOR, UnlinkIdentity(person_id=LOU.id, identity_id="i-lou"), None)
 
 
 async def a_refund_is_paid_in_the_end(refunded: Story, duplicate: Story) -> None:

@@ -13,20 +13,31 @@ from workflow.people import (
     AddPerson,
     CreateToken,
     DisablePerson,
+    Identity,
+    LinkIdentity,
     Person,
     PersonCommand,
     RevokeToken,
+    SetPassword,
     SetRoles,
+    SignIn,
     Token,
+    UnlinkIdentity,
     decide_person,
     evolve_person,
+    identity_commitment,
     person_chain,
     token_commitment,
 )
-from workflow.roles import STAFF_ROLES, Actor, Role
+from workflow.roles import STAFF_ROLES, Actor, Role, TokenKind, system_actor
 
 ADDING = AddPerson(person_id="kim", email="kim@example.com", name="Kim", roles=(Role.LEAD, Role.AGENT))
 TOKEN = CreateToken(person_id="kim", token_id="t1", secret_hash="0" * 64)
+LINKING = LinkIdentity(
+    person_id="kim", identity_id="i1", issuer="https://id.example.com", subject="24400320", salt=b"s" * 32
+)
+SIGNING_IN = SignIn(person_id="kim", session_id="s1", secret_hash="1" * 64, expires_at=NOON + DAY / 2)
+DESK = system_actor("sign-in")
 
 
 def recorded(draft: Draft, person: Person | None) -> Recorded:
@@ -35,10 +46,10 @@ def recorded(draft: Draft, person: Person | None) -> Recorded:
 
 
 def after(*commands: PersonCommand) -> Person:
-    """Kim after these commands of an admin."""
+    """Kim after these commands of an admin, or of the desk where it is the desk's."""
     person = None
     for command in commands:
-        for draft in decide_person(person, command, ADAM, NOON):
+        for draft in decide_person(person, command, DESK if isinstance(command, SignIn) else ADAM, NOON):
             person = evolve_person(person, recorded(draft, person))
     assert person is not None
     return person
@@ -77,6 +88,8 @@ def test_names_and_addresses_stay_out_of_the_event() -> None:
         DisablePerson(person_id="kim"),
         TOKEN,
         RevokeToken(person_id="kim", token_id="t1"),
+        LINKING,
+        UnlinkIdentity(person_id="kim", identity_id="i1"),
     ],
 )
 def test_only_an_admin_changes_people_and_tokens(actor: Actor, command: PersonCommand) -> None:
@@ -137,6 +150,70 @@ def test_impossible_changes_of_people_name_their_field() -> None:
     assert wrong_field(TOKEN, None) == "person_id"
     assert wrong_field(replace(TOKEN, expires_at=NOON), kim) == "expires_at"
     assert wrong_field(RevokeToken(person_id="kim", token_id="t9"), kim) == "token"
+    assert wrong_field(UnlinkIdentity(person_id="kim", identity_id="i9"), kim) == "identity"
+
+
+def test_a_disabled_person_loses_every_identity() -> None:
+    gone = after(ADDING, LINKING, DisablePerson(person_id="kim"))
+
+    assert gone.identities == ()
+    with pytest.raises(GuardRefused) as refused:
+        decide_person(gone, LINKING, ADAM, NOON)
+    assert refused.value.codes == {"person_is_active"}
+
+
+def test_an_identity_is_known_by_its_id_until_it_is_unlinked() -> None:
+    kim = after(ADDING, LINKING)
+    commitment = identity_commitment(LINKING.salt, LINKING.issuer, LINKING.subject)
+    assert kim.identities == (Identity(id="i1", commitment=commitment),)
+
+    assert after(ADDING, LINKING, UnlinkIdentity(person_id="kim", identity_id="i1")).identities == ()
+
+
+def test_whom_a_provider_knows_does_not_enter_the_log_and_cannot_be_guessed_from_it() -> None:
+    (draft,) = decide_person(after(ADDING), LINKING, ADAM, NOON)
+
+    assert draft.personal == {}
+    assert LINKING.subject not in str(draft.data)
+    (another,) = decide_person(after(ADDING), replace(LINKING, salt=b"t" * 32), ADAM, NOON)
+    assert draft.data != another.data
+
+
+def test_issuer_and_subject_of_a_commitment_cannot_be_shifted() -> None:
+    assert identity_commitment(b"s", "https://a", "bc") != identity_commitment(b"s", "https://ab", "c")
+
+
+@pytest.mark.parametrize("ending", [SetPassword(person_id="kim", password_hash="$argon2id$"), None])
+def test_a_new_password_and_an_unlinked_identity_end_all_sessions_and_no_token(ending: SetPassword | None) -> None:
+    kim = after(ADDING, TOKEN, LINKING, SIGNING_IN, ending or UnlinkIdentity(person_id="kim", identity_id="i1"))
+
+    assert [one.id for one in kim.tokens] == ["t1"]
+
+
+def test_a_session_begins_by_an_identity_of_that_person_alone() -> None:
+    kim = after(ADDING, LINKING, replace(SIGNING_IN, identity="i1"))
+    assert [(one.id, one.kind) for one in kim.sessions] == [("s1", TokenKind.SESSION)]
+
+    with pytest.raises(BadInput, match="identity"):
+        decide_person(kim, replace(SIGNING_IN, identity="i2"), DESK, NOON)
+    with pytest.raises(Forbidden):
+        decide_person(kim, SIGNING_IN, ADAM, NOON)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"issuer": "id.example.com"}, "issuer"),
+        ({"issuer": "https://id.example.com/" + "x" * 500}, "issuer"),
+        ({"issuer": "https://id.example.com/\n"}, "issuer"),
+        ({"subject": ""}, "subject"),
+        ({"subject": "x" * 256}, "subject"),
+        ({"subject": "Кім"}, "subject"),
+        ({"subject": "kim\x00"}, "subject"),
+    ],
+)
+def test_an_identity_that_no_provider_can_have_is_refused(changes: dict[str, str], field: str) -> None:
+    assert wrong_field(replace(LINKING, **changes), after(ADDING)) == field
 
 
 def test_a_persons_chain_begins_with_the_person_and_tells_of_nothing_else() -> None:
