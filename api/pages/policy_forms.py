@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from starlette.datastructures import FormData
 
 from api.inputs import in_utc
@@ -75,7 +76,7 @@ def asked_for(form: FormData, policies: tuple[PolicyVersion, ...], now: datetime
             "settings", f"version {policies[-1].version} was added meanwhile: compare before you send again"
         )
     current = version_in_force(policies, now)
-    known, sent = settings_view(current.settings), as_sent(form)
+    known, sent = plain(settings_view(current.settings)), as_sent(form)
     wanted = {
         **{name: number(sent[name]) for name in NUMBERS},
         "timezone": sent["timezone"],
@@ -86,6 +87,12 @@ def asked_for(form: FormData, policies: tuple[PolicyVersion, ...], now: datetime
     if not changes:
         raise bad_field("settings", f"are those of version {current.version}, which is in force")
     return policy_command(policies, changes, moment(sent["effective_from"], current.settings.timezone), now)
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """As a form can say them: with lists for tuples."""
+    found: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(settings))
+    return found
 
 
 def number(text: str) -> int | str:

@@ -2,19 +2,17 @@
 
 import secrets
 from datetime import timedelta
-from typing import Any
 
 import pytest
-from httpx2 import Response
 from playwright.async_api import ViewportSize, expect
 
 from api.passwords import password_command
 from storage import people
 from tests.api.driving import Service, done
 from tests.pages.browsing import DESKTOP, PHONE, Site, picture, require_accessible, require_tidy, sign_in
+from tests.pages.forms import HERE, post
 from workflow.people import SignIn
 
-HERE = "http://127.0.0.1"
 PASSWORD = "correct horse battery"
 ANOTHER = "wonderful green trees"
 NARROW: ViewportSize = {"width": 320, "height": 640}
@@ -39,18 +37,6 @@ async def another_session(service: Service, number: int = 2, name: str = "ana") 
     )
     await service.desk.submit_as_system("sign-in", command, via="page")
     return secret
-
-
-async def csrf_of(service: Service, cookie: str) -> str:
-    text = (await service.client.get(f"{HERE}/account", headers={"cookie": cookie})).text
-    return text.partition('name="csrf" value="')[2].partition('"')[0]
-
-
-async def post(service: Service, path: str, who: str = "ana", **form: Any) -> Response:
-    cookie = f"casework={await sign_in(service, who)}"
-    sent = {"csrf": await csrf_of(service, cookie), "key": secrets.token_hex(16)} | form
-    headers = {"cookie": cookie, "sec-fetch-site": "same-origin"}
-    return await service.client.post(f"{HERE}{path}", data=sent, headers=headers)
 
 
 async def is_in(service: Service, secret: str) -> bool:
@@ -112,7 +98,7 @@ async def test_a_password_is_changed_without_a_script_by_whoever_knows_it(site: 
 
 async def test_sessions_are_ended_one_by_one_or_all_others_at_once(site: Site) -> None:
     others = [await another_session(site.service, number) for number in (2, 3, 4)]
-    site.service.clock.advance(hours=3)
+    site.service.clock.advance(hours=3, seconds=1)
     page = await site.visit("ana")
     await page.goto("/account")
     sessions = page.get_by_role("region", name="Where you are signed in")

@@ -150,7 +150,7 @@ def test_a_desk_of_an_earlier_release_has_its_proposals_listed(database_url: str
 
     def as_it_was(connection: Connection) -> None:
         with connection.begin():
-            for table in ("open_proposals", "identities", "passwords"):
+            for table in ("open_proposals", "identities", "client_links", "passwords"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
             config = Config()
             config.set_main_option("script_location", "storage:migrations")
