@@ -340,12 +340,15 @@ async def test_when_the_last_page_is_closed_nothing_is_left(service: Service) ->
     hub, database = service.desk.live, service.desk.database
     before = asyncio.all_tasks()
     case = await service.ana.open()
+
+    async def is_followed() -> bool:
+        return hub.task is not None
+
     async with a_page(service, "ana", LIST, chain_of(case["id"])):
-        assert hub.task is not None
+        assert await is_followed()
         await until(lambda: listening(database), 1 if database.dialect == "postgresql" else 0)
     await until(lambda: listening(database), 0)
-    while hub.task is not None:  # noqa: ASYNC110 - what is waited for is that nothing happens any more
-        await asyncio.sleep(0.05)
+    await until(is_followed, answer=False)
 
     assert asyncio.all_tasks() == before
     assert (hub.watchers, hub.watching, hub.people, hub.presence.open, hub.presence.leaving) == ({}, {}, {}, {}, {})

@@ -191,7 +191,8 @@ async def test_what_one_does_oneself_loads_no_page_twice(site: Site) -> None:
     await note.get_by_role("button").last.click()
     await expect(page.locator("#done")).to_be_visible()
     (watcher,) = site.service.desk.live.watchers
-    watcher.change(*watcher.topics, case["version"] + 1, 0.0)  # as where events are numbered later
+    (topic,) = watcher.topics
+    watcher.change(topic, case["version"] + 1, 0.0)  # as where events are numbered later
     await until(lambda: not watcher.changed)
     await page.wait_for_timeout(1200)
 
