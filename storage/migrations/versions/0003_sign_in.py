@@ -50,8 +50,8 @@ def upgrade() -> None:
 
 
 def index_open_cases() -> None:
-    for column in ("assignee", "waiting", "state"):
-        partial(f"open_cases_by_{column}", column, "next_deadline", "number", where="state <> 'closed'")
+    for column, *carried in (("assignee", "waiting"), ("waiting",), ("state",)):
+        partial(f"open_cases_by_{column}", column, "next_deadline", "number", *carried, where="state <> 'closed'")
     partial(
         "closed_cases_with_mail",
         "number",
