@@ -131,7 +131,7 @@ def test_the_log_goes_on_from_every_checkpoint_that_the_bundle_has_a_proof_for(p
 
 
 @pytest.mark.parametrize(
-    ("size", "what"), [(4, "proves nothing about 4 events"), (200, "more than the 63 of this file")]
+    ("size", "what"), [(4, "proves nothing about 4 events"), (200, "more than the 66 of this file")]
 )
 def test_a_checkpoint_that_the_bundle_proves_nothing_about_is_not_passed_over(
     proofs: Proofs, size: int, what: str

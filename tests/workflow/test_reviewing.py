@@ -85,7 +85,7 @@ class RememberingWalk(Walk):
 
 def test_whatever_people_decide_is_the_same_when_it_is_decided_again() -> None:
     seen = set()
-    for seed in range(12):
+    for seed in range(20):
         walk = RememberingWalk(seed)
         walk.reviews = []
         walk.go(98)
