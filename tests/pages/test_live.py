@@ -257,7 +257,8 @@ async def test_what_somebody_is_typing_is_left_alone_and_can_be_taken_along(site
               <input type="hidden" name="version" value="{version}">
               <label>Reply <textarea name="text"></textarea></label>
               {more}</form>
-            <form id="note"><label>Note <input name="note"></label><b>{version}</b></form>"""
+            <form id="note"><label>Note <input name="note"></label>
+              <label>Of <select><option>us</option><option>them</option></select></label><b>{version}</b></form>"""
 
     trial.inner = shown(1)
     page = await trial.visit(site, "bo")

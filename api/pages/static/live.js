@@ -243,9 +243,13 @@
       if (field.matches("[type=hidden], [type=submit], [type=button]")) return false;
       if (field.matches("[type=checkbox], [type=radio]")) return !isList && field.checked !== field.defaultChecked;
       if (field === document.activeElement) return true;
-      if (field.matches("select")) return [...field.options].some((one) => one.selected !== one.defaultSelected);
+      if (field.matches("select")) return field.selectedIndex !== asSent(field);
       return field.value !== field.defaultValue;
     });
+  }
+
+  function asSent(select) {
+    return Math.max([...select.options].findLastIndex((one) => one.defaultSelected), 0);
   }
 
   function holds(node, isList) {
