@@ -74,7 +74,9 @@ from workflow.people import (
     CreateToken,
     DisablePerson,
     LinkIdentity,
+    RemoveFilter,
     RevokeToken,
+    SaveFilter,
     SetPassword,
     SetRoles,
     SignIn,
@@ -155,6 +157,10 @@ async def people_sign_in(office: Office) -> None:
     await office.submit(OPERATOR, session, None)
     await office.submit(OPERATOR, SetPassword(person_id=ANA.id, password_hash="$argon2id$as-the-library-writes"), None)
     await office.submit(OPERATOR, UnlinkIdentity(person_id=LOU.id, identity_id="i-lou"), None)
+    for name, shared in (("f-mine", False), ("f-all", True)):
+        kept = SaveFilter(person_id=LOU.id, filter_id=name, name="Big refunds", query="sort=-number", shared=shared)
+        await office.submit(LOU, kept, None)
+    await office.submit(LOU, RemoveFilter(person_id=LOU.id, filter_id="f-mine"), None)
 
 
 async def a_refund_is_paid_in_the_end(refunded: Story, duplicate: Story) -> None:

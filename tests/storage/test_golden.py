@@ -28,7 +28,10 @@ from workflow.canonical import canonical
 from workflow.events import EVENT_TYPES, SampleDrawn
 
 # Each recording with the digest of all it holds. A new one is added; none is ever made again.
-RECORDINGS = {"0.1.0": "dbf8ce37c81989ace15822064116b32a4855326ade2040525d19a5efa37c4493"}
+RECORDINGS = {
+    "0.1.0": "dbf8ce37c81989ace15822064116b32a4855326ade2040525d19a5efa37c4493",
+    "0.2.0": "ed8fef3d8779bb9234227a7a3aafc26bb589c95dd986dd70ef05bd4aae4648b7",
+}
 
 
 @pytest.fixture(params=RECORDINGS)
