@@ -298,7 +298,7 @@ def in_words(found: Sequence[Change], case: Case, texts: dict[str, str], names: 
                 plain(values.value(one.path, resolved(one.path, value, texts, v.ERASED)))
                 for value in (one.before, one.after)
             )
-            yield {"what": values.label(one.path), "before": before, "after": now}
+            yield {"what": values.label(one.path.removesuffix(".amount_minor")), "before": before, "after": now}
 
 
 def plain(value: Any) -> str:

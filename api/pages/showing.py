@@ -85,8 +85,15 @@ def words(value: object) -> str:
     return str(value).replace("_", " ")
 
 
+def capitalize(value: object) -> str:
+    """As the beginning of a sentence; what follows stays as it is, other than Jinja has it: EUR, Ana, P6."""
+    text = str(value)
+    return text[:1].upper() + text[1:]
+
+
 FILTERS = {
     "ago": ago,
+    "capitalize": capitalize,
     "day": day,
     "exact": exact,
     "in_zone": in_zone,
