@@ -345,7 +345,7 @@ def set_password(email: Email) -> None:
 
     async def work(desk: "Desk") -> None:
         person = await known_person(desk, email)
-        await submit(desk, await password_command(person.id, new_password()))
+        await submit(desk, await password_command(person.id, new_password(), email))
 
     at_the_desk(work)
 

@@ -262,6 +262,24 @@ def whose(url: str, secret: str) -> str | None:
     return dict(rows(url, "SELECT hash, id FROM tokens")).get(people.secret_hash(secret))
 
 
+def test_an_identity_is_linked_to_one_person_and_removed(empty_url: str) -> None:
+    casework("migrate", url=empty_url)
+    for name in ("ana", "bo"):
+        casework("user", "add", f"{name}@step-into.example", "--name", name, "--role", "agent", url=empty_url)
+    identity = ("https://id.step-into.example", "248289761001")
+
+    def linking(name: str, *options: str) -> tuple[int, str]:
+        done = casework("user", "identity", f"{name}@step-into.example", *identity, *options, url=empty_url)
+        return done.returncode, done.stderr
+
+    assert linking("ana") == (0, "")
+    assert rows(empty_url, "SELECT issuer, subject FROM identities") == [identity]
+    assert linking("bo") == (1, "casework: subject: is somebody's already\n")
+    assert linking("bo", "--remove") == (1, "casework: there is no such identity\n")
+    assert linking("ana", "--remove") == (0, "")
+    assert rows(empty_url, "SELECT issuer, subject FROM identities") == []
+
+
 def test_what_the_operator_does_is_in_the_log_under_that_name(url: str) -> None:
     casework("user", "add", "ana@step-into.example", "--name", "Ana", "--role", "agent", url=url)
 

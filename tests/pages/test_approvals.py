@@ -239,6 +239,7 @@ async def test_the_page_is_tidy_and_accessible_empty_and_crowded_and_by_keyboard
     page = await site.visit("cleo")
     await page.goto("/approvals")
     await require_accessible(page)
+    await picture(page, "approvals-empty")
     for text in HOSTILE.values():
         await a_proposal(
             site.service, subject=text[:1999], client={"name": text[:200], "email": "una@example.com"}, message=text

@@ -24,7 +24,7 @@ from api.people import new_identity
 from storage import people
 from tests.api.driving import Clock, Service, running
 from tests.api.provider import CLIENT, SECRET, Company, open_for_business
-from tests.pages.browsing import Site, a_site, require_accessible, require_tidy
+from tests.pages.browsing import Site, a_site, picture, require_accessible, require_tidy
 from workflow.people import DisablePerson, UnlinkIdentity
 
 HERE = "http://127.0.0.1"
@@ -351,6 +351,7 @@ async def to_the_provider(page: Page) -> None:
     await page.goto("/queue?tab=overdue")
     await require_accessible(page)
     await require_tidy(page)
+    await picture(page, "sign-in-provider")
     await page.get_by_role("link", name="Sign in with Step Into ID").click()
 
 
@@ -372,6 +373,7 @@ async def test_with_a_real_provider_somebody_unknown_is_shown_what_an_admin_link
     if javascript:
         await require_accessible(page)
         await require_tidy(page)
+        await picture(page, "oidc-unknown")
 
     admin = await company_site.visit("adam")
     await admin.goto("/admin/people/ana")

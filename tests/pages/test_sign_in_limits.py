@@ -11,7 +11,7 @@ from api.limits import Limit
 from api.passwords import password_command
 from api.people import new_link
 from tests.api.driving import Service, done
-from tests.pages.browsing import DESKTOP, PHONE, Site, require_accessible, require_tidy
+from tests.pages.browsing import DESKTOP, PHONE, Site, picture, require_accessible, require_tidy
 
 PASSWORD = "correct horse battery"
 WRONG = "wrong horse battery"
@@ -154,4 +154,5 @@ async def test_the_page_of_an_attempt_too_many_says_how_long(site: Site) -> None
         await expect(page.get_by_role("alert")).to_contain_text("Try again in 90 seconds. A link signs you in")
         await expect(page.get_by_label("Address")).to_have_value(ANA)
         await require_tidy(page)
+        await picture(page, f"sign-in-limited-{size['width']}")
     await require_accessible(page)

@@ -5,13 +5,22 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from storage import people
 from storage.backup import backup, restore
 from storage.database import open_database
 from tests.databases import REFUSALS, copy_sqlite, raw_sql
 from tests.storage.desks import OPERATOR, Office, a_submission, an_office, together
 from tests.workflow.builders import ADAM, ANA, BO, NOON
 from workflow.errors import BadInput
-from workflow.people import DisablePerson, LinkIdentity, SetPassword, SignIn, UnlinkIdentity
+from workflow.people import (
+    CreateToken,
+    DisablePerson,
+    LinkIdentity,
+    RevokeToken,
+    SetPassword,
+    SignIn,
+    UnlinkIdentity,
+)
 from workflow.roles import Actor
 
 ISSUER = "https://id.step-into.example"
@@ -36,6 +45,37 @@ async def test_an_identity_is_kept_until_it_is_unlinked(database_url: str) -> No
         await office.submit(ADAM, UnlinkIdentity(person_id="ana", identity_id="i-1"), None)
         assert await stored(office) == [("i-2", "ana", "another")]
         assert await office.faults() == []
+
+
+async def test_a_person_is_found_by_issuer_and_subject_together(database_url: str) -> None:
+    async with an_office(database_url) as office:
+        await office.submit(ADAM, linking(), None)
+        found = await people.by_identity(office.database, ISSUER, "248289761001")
+        assert found is not None
+        assert (found[0].id, found[1]) == ("ana", "i-1")
+        assert await people.by_identity(office.database, f"{ISSUER}/", "248289761001") is None
+        assert await people.by_identity(office.database, ISSUER, "24828976100") is None
+        assert await people.identities_of(office.database, "ana") == [("i-1", ISSUER, "248289761001")]
+        assert await people.identities_of(office.database, "bo") == []
+        assert await people.with_identity(office.database) == {"ana"}
+
+
+async def test_when_and_by_whom_the_tokens_that_somebody_has_were_made(database_url: str) -> None:
+    async with an_office(database_url) as office:
+        for token in ("t_1", "t%1", "t-gone"):
+            await office.submit(ADAM, CreateToken(person_id="ana", token_id=token, secret_hash=f"#{token}"), None)
+        await office.submit(OPERATOR, CreateToken(person_id="bo", token_id="tx1", secret_hash="#tx1"), None)
+        await office.submit(ADAM, RevokeToken(person_id="ana", token_id="t-gone"), None)
+        ana, bo, cleo = [await people.one(office.database, name) for name in ("ana", "bo", "cleo")]
+        assert ana is not None
+        assert bo is not None
+        assert cleo is not None
+
+        made = await people.tokens_made(office.database, ana)
+        assert {token: one.event.actor for token, one in made.items()} == {"t_1": "person:adam", "t%1": "person:adam"}
+        made = await people.tokens_made(office.database, bo)
+        assert [one.event.actor for one in made.values()] == ["system:operator"]
+        assert await people.tokens_made(office.database, cleo) == {}
 
 
 async def test_nothing_of_an_identity_but_a_commitment_enters_the_log(database_url: str) -> None:

@@ -114,6 +114,8 @@ async def test_the_listed_are_found_the_most_urgent_first(database_url: str) -> 
         found = await proposals.with_open_ones(office.database, 10)
         assert [one.id for one in found] == ["A", "C", "B"]
         assert [one.id for one in await proposals.with_open_ones(office.database, 2)] == ["A", "C"]
+        assert {one.id for one in await proposals.some_with_open_ones(office.database, 10)} == {"A", "B", "C"}
+        assert {one.id for one in await proposals.some_with_open_ones(office.database, 2)} == {"A", "B"}
 
 
 @pytest.mark.parametrize(
