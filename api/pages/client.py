@@ -238,7 +238,7 @@ async def look(call: ClientCall) -> Response:
 
 async def shown(call: ClientCall, status: int = 200, *, text: str = "", fault: str = "") -> Response:
     """`text` is what they have written and `fault` why it was not taken."""
-    seen = (await seeing(call)).seen()
+    seen = (await seeing(call)).seen(all_messages="all" in call.request.query_params)
     return client_page(
         call.desk,
         call.words,

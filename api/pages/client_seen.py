@@ -19,6 +19,8 @@ from workflow.policy import Category, ClauseId
 from workflow.roles import CLIENTS, Actor
 from workflow.states import CaseState, Direction, RemedyKind, Resolution, ResumeReason
 
+SHOWN_MESSAGES = 40
+
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """`until` is the last day for an answer, `seq` what the answer has to name."""
@@ -50,7 +52,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """The whole page. `asked` is what they are asked to answer, if anything is.
 
-    `offer` is what they can take now, `offered` what was offered last and can be answered no more.
+    `offer` is what they can take now, `offered` what was offered last and can be answered no more; `earlier` are the
+    messages before those that are shown.
     """
 
     number: str
@@ -63,6 +66,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     offer: Offer | None
     may_write: bool
     said: tuple[Said, ...]
+    earlier: int
     rules: tuple[Rule, ...]
     policy: int
 
@@ -102,8 +106,9 @@ class Seeing:
         self.organisation = organisation
         self.now = now
 
-    def seen(self) -> Seen:
-        case = self.case
+    def seen(self, *, all_messages: bool = False) -> Seen:
+        case, said = self.case, tuple(self.said())
+        hidden = 0 if all_messages else max(0, len(said) - SHOWN_MESSAGES)
         return Seen(
             number=case_number_text(case.number),
             subject=self.text(case.title),
@@ -114,7 +119,8 @@ class Seeing:
             asked=self.asked(),
             offer=self.offer(),
             may_write=self.may_write,
-            said=tuple(self.said()),
+            said=said[hidden:],
+            earlier=hidden,
             rules=tuple(self.rules()),
             policy=self.context.policy_for(case).version,
         )

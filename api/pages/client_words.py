@@ -90,6 +90,7 @@ ENGLISH: dict[str, str] = {
     "to_answer": "Go to the answer",
     # Messages.
     "messages": "Messages",
+    "messages.earlier": "Earlier messages: {count}",
     "message.you": "You",
     "message.you.noted": "You, as we noted it",
     "message.us": "{organisation}",

@@ -57,7 +57,7 @@ async def read(service: Service, path: str) -> str:
 
 
 def plain(response: Response) -> str:
-    body = response.text.partition("<body>")[2]
+    body = re.split(r"<body[^>]*>", response.text)[1]
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", body)).split())
 
 
@@ -375,6 +375,26 @@ async def test_what_was_said_is_shown_as_it_was_and_by_whom(service: Service) ->
     assert heads == ["You, as we noted it", "Step-Into", "You, as we noted it", "You", "Step-Into, automatically"]
     assert "They never ran.\nNot once." in page.text
     assert "And here is proof. Files that came with it: 1" in plain(page)
+
+
+async def test_of_a_long_conversation_the_latest_is_shown_and_the_rest_can_be_asked_for(service: Service) -> None:
+    case = await service.ana.open()
+    for number in range(45):
+        await service.as_system("mail", c.AddMessage(direction=Direction.INBOUND, text=f"Letter {number}."), case["id"])
+    path = await linked(service, case["id"])
+
+    page = await read(service, path)
+    assert "Earlier messages: 6" in page
+    assert ("Letter 4." in page, "Letter 5." in page) == (False, True)
+    assert "Letter 0." in await read(service, f"{path}?all")
+
+
+async def test_whoever_only_asks_whether_a_page_is_there_is_told(service: Service) -> None:
+    path = await linked(service, (await service.ana.open())["id"])
+
+    for at, status in ((path, 200), ("/c/nothing", 404)):
+        answer = await service.client.head(f"{HOME}{at}")
+        assert (answer.status_code, answer.headers["referrer-policy"]) == (status, "no-referrer")
 
 
 async def test_what_was_erased_says_so(service: Service) -> None:
