@@ -26,6 +26,7 @@ PATHS = {
     "queue": "/queue?tab=all",
     "queue, unassigned": "/queue?tab=unassigned",
     "queue, searched": "/queue?q=invoice+promised",
+    "board": "/board",
     "case": "/cases/{case}",
 }
 

@@ -237,7 +237,7 @@ def with_failures_shown(endpoint: Endpoint, roles: frozenset[Role] | None) -> Ha
     async def handle(request: Request) -> Response:
         began = time.perf_counter()
         response = pack(await respond(request), request)
-        if LOADED_AGAIN in request.headers:
+        if LOADED_AGAIN in request.headers and roles is not None and response.status_code == HTTPStatus.OK:
             request.app.state.desk.live.loaded(time.perf_counter() - began)
         return response
 

@@ -34,7 +34,7 @@ async def test_what_somebody_does_is_seen_in_the_open_queue_of_another(site: Sit
     case = await site.service.ana.open(subject="The banners never ran")
     page = await site.visit("bo")
     await page.goto("/queue?tab=unassigned")
-    row = page.locator(f"#case-{case['number']}")
+    row = page.locator(f"#{case['number']}")
     await expect(row).to_contain_text("opened")
     await page.evaluate("window.isTheSamePage = true")
     await site.service.lou.open(subject="<b>Two</b> more banners")
@@ -53,16 +53,53 @@ async def test_whoever_reads_a_list_keeps_their_place_in_it(site: Site) -> None:
     cases = [await site.service.ana.open(subject=f"Banner {number}") for number in range(45)]
     page = await site.visit("bo")
     await page.goto("/queue?tab=unassigned")
-    link = page.locator(f"#case-{cases[30]['number']} a")
+    link = page.locator(f"#{cases[30]['number']} .title a")
     await link.focus()
     await link.evaluate("one => { one.isTheSame = true; }")
     scrolled = await page.evaluate("scrollY")
     assert scrolled > 0
     await site.service.lou.fire(cases[40]["id"], "investigate")
 
-    await expect(page.locator(f"#case-{cases[40]['number']}")).to_have_count(0)
+    await expect(page.locator(f"#{cases[40]['number']}")).to_have_count(0)
     assert await page.evaluate("document.activeElement.isTheSame")
     assert await page.evaluate("scrollY") == scrolled
+    below = page.locator(f"#{cases[30]['number']} + tr .title a")
+    name = await below.inner_text()
+    await site.service.lou.fire(cases[30]["id"], "investigate")
+    await expect(link).to_have_count(0)
+    assert await page.evaluate("document.activeElement.innerText") == name  # where one goes on with the keyboard
+
+
+async def test_what_is_selected_stays_so_and_an_empty_list_becomes_a_whole_one(site: Site) -> None:
+    page = await site.visit("bo")
+    await page.goto("/queue?tab=unassigned")
+    cases = [await site.service.ana.open(subject=f"Banner {number}") for number in range(2)]
+    boxes = [page.locator(f"#{case['number']}").get_by_role("checkbox") for case in cases]
+    await boxes[1].check()
+    await expect(page.locator(".bulk")).to_be_visible()
+    await site.service.lou.put(f"/v1/cases/{cases[1]['id']}/category", {"category": "results", "reason": "as they say"})
+    await site.service.lou.open(subject="One more banner")
+
+    await expect(page.get_by_text("One more banner")).to_be_visible()
+    await expect(boxes[1]).to_be_checked()
+    assert "2" in str(await boxes[1].get_attribute("value"))  # the version that is seen now
+    await expect(boxes[0]).not_to_be_checked()
+    await expect(page.get_by_label("Select all")).to_be_visible()
+    assert await page.get_by_label("Select all").evaluate("one => one.indeterminate")
+
+
+async def test_a_card_goes_to_another_column_of_an_open_board(site: Site) -> None:
+    case = await site.service.ana.open()
+    page = await site.visit("bo")
+    await page.goto("/board")
+    card = page.locator(f"#{case['number']}")
+    await expect(page.locator("[data-state=opened] .card")).to_have_count(1)
+    await card.locator(".title a").focus()
+    await site.service.ana.fire(case["id"], "investigate")
+    new = await site.service.ana.open()
+
+    await expect(page.locator("[data-state=investigating]").locator(card)).to_be_visible()
+    await expect(page.locator(f"#{new['number']}")).to_have_attribute("draggable", "true")
 
 
 async def test_whoever_comes_from_another_tab_sees_what_happened_meanwhile(site: Site) -> None:
@@ -76,7 +113,7 @@ async def test_whoever_comes_from_another_tab_sees_what_happened_meanwhile(site:
     await service.ana.fire(case["id"], "investigate")
     await look_away(page, hidden=False)
 
-    await expect(page.locator(f"#case-{case['number']}")).to_have_count(0)
+    await expect(page.locator(f"#{case['number']}")).to_have_count(0)
 
 
 async def look_away(page: Page, *, hidden: bool) -> None:
@@ -218,6 +255,24 @@ async def test_what_came_back_to_be_sent_again_stays_when_the_case_changes_once_
 
     await expect(page.locator("#messages")).to_contain_text("and once more")
     await expect(returned.locator("[name=reason]")).to_have_value("They sell rings.")
+
+
+async def test_nothing_moves_while_a_page_is_loaded(site: Site) -> None:
+    case = await site.service.ana.open()
+    page = await site.visit("bo")
+    for path in ("/queue?tab=unassigned", "/board", f"/cases/{case['number']}"):
+        await page.goto(path)
+        await page.wait_for_timeout(500)
+        assert await page.evaluate(MOVED) == 0
+
+
+MOVED = """() => new Promise((answer) => {
+    let moved = 0;
+    new PerformanceObserver((list) => {
+        for (const one of list.getEntries()) moved += one.value;
+    }).observe({ type: "layout-shift", buffered: true });
+    setTimeout(() => answer(moved), 100);
+})"""
 
 
 # What is done to a page: one that is made up here, with the desk's own stream.

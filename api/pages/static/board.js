@@ -58,7 +58,11 @@
 
   // Carrying, with a mouse.
 
-  for (const card of dialog ? document.querySelectorAll(".card:has([data-to])") : []) card.draggable = true;
+  const makeCardsMovable = () => {
+    for (const card of dialog ? document.querySelectorAll(".card:has([data-to])") : []) card.draggable = true;
+  };
+  document.addEventListener("live:updated", makeCardsMovable);
+  makeCardsMovable();
 
   const over = (event) => carried && event.target.closest?.(".column");
 

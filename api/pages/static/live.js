@@ -145,13 +145,17 @@
     since = fresh.body.dataset.since ?? since;
     document.title = fresh.title;
     const focused = document.activeElement;
+    const row = focused.closest("[data-live] :is(tr, li)[id]");
+    const neighbours = [row?.nextElementSibling, row?.previousElementSibling];
     for (const region of regions) {
       const found = fresh.getElementById(region.id);
       if (!found || region.isEqualNode(found)) continue;
       bringUpToDate(region, found, !region.dataset.live.startsWith("case"));
       region.dispatchEvent(new CustomEvent("live:updated", { bubbles: true }));
     }
-    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+    if (focused === document.activeElement) return;
+    const next = focused.isConnected ? focused : neighbours.find((one) => one?.isConnected)?.querySelector("a, button");
+    next?.focus({ preventScroll: true });
   }
 
   function bringUpToDate(old, fresh, isList) {

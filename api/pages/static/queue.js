@@ -31,15 +31,21 @@
     });
   }
 
-  document.addEventListener("change", (event) => {
-    const boxes = [...document.querySelectorAll(".cases .pick input[name]")];
-    if (event.target.matches("[data-all]")) for (const box of boxes) box.checked = event.target.checked;
-    const picked = boxes.filter((box) => box.checked).length;
+  const boxes = () => [...document.querySelectorAll(".cases .pick input[name]")];
+  const countPicked = () => {
     const all = document.querySelector("[data-all]");
-    if (all) [all.checked, all.indeterminate] = [picked === boxes.length, picked > 0 && picked < boxes.length];
+    if (!all) return;
+    const picked = boxes().filter((box) => box.checked).length;
+    [all.checked, all.indeterminate] = [picked > 0 && picked === boxes().length, picked > 0 && picked < boxes().length];
+    all.hidden = false;
+  };
+
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-all]")) for (const box of boxes()) box.checked = event.target.checked;
+    countPicked();
   });
-  const all = document.querySelector("[data-all]");
-  if (all) all.hidden = false;
+  document.addEventListener("live:updated", countPicked);
+  countPicked();
 
   // On a phone the tabs are wider than the screen.
   document.querySelector(".tabs [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
