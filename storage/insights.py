@@ -50,8 +50,11 @@ class Insights:
             await self.close()
             self.reader = Reader(self.database, zone)
         reader, deadline = self.reader, time.monotonic() + patience
-        while reader.survey.position < end and (left := deadline - time.monotonic()) > 0:
-            await reader.go_on(left)
+        while reader.survey.position < end:
+            left = deadline - time.monotonic()
+            await reader.go_on(max(left, 0))
+            if left <= 0:
+                break
         return reader.survey, end
 
     async def close(self) -> None:

@@ -288,6 +288,11 @@ class Survey:
                 found[way] = lengths
         return found
 
+    def count_longer_than(self, limits: Mapping[CaseState, timedelta], now: datetime) -> int:
+        """As many as `longer_than` finds."""
+        latest = {STATE_INDEX[state]: moment_of(now - limit) for state, limit in limits.items()}
+        return sum(since < moment for state, moment in latest.items() for since in self.going_on[state].values())
+
     # Being asked: which.
 
     def oldest(self, count: int) -> list[Stay]:

@@ -154,7 +154,7 @@ async def everything(call: PageCall, survey: Survey) -> tuple[s.Asked, Period]:
         totals=survey.totals(period.days),
         ended=ended,
         stays=stays,
-        stuck=len(survey.longer_than(s.limits(stays), now)),
+        stuck=survey.count_longer_than(s.limits(stays), now),
     )
     return asked, period
 

@@ -143,7 +143,7 @@ async def test_whoever_asks_of_a_large_log_is_told_how_far_it_was_read(
         asked = over(office)
 
         survey, end = await asked.ask(UTC, 0)
-        assert survey.position == 0 < end
+        assert survey.position < end
 
         turns = 0
         while (await asked.ask(UTC, 0.001))[0].position < end:

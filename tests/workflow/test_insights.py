@@ -126,8 +126,9 @@ def test_the_oldest_open_cases_and_those_that_stay_longest_are_told(seed: int) -
     still_open = sorted((one for one in going_on if one.state is not CaseState.CLOSED), key=lambda one: one.opened)
 
     assert survey.oldest(2) == still_open[:2]
-    limit = sorted(now - one.since for one in going_on)[1]
-    assert list(survey.longer_than(dict.fromkeys(CaseState, limit), now)) == sorted(
+    limits = dict.fromkeys(CaseState, limit := sorted(now - one.since for one in going_on)[1])
+    assert survey.count_longer_than(limits, now) == len(survey.longer_than(limits, now))
+    assert list(survey.longer_than(limits, now)) == sorted(
         (one for one in still_open if now - one.since > limit), key=lambda one: one.since
     )
     assert not survey.longer_than({}, now)
