@@ -24,6 +24,7 @@ TABS: dict[str, tuple[str, Filter]] = {
     "us": ("Waiting for us", Filter(waiting=False, ended=False)),
     "client": ("Waiting for the client", Filter(waiting=True, ended=False)),
     "overdue": ("Overdue", Filter(overdue=True)),
+    "open": ("Open", Filter(ended=False)),
     "mail": ("Closed, new mail", Filter(mail_after_closing=True)),
     "all": ("All", Filter()),
 }

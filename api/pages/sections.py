@@ -8,6 +8,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from api.pages import figures as f
+from api.pages.asking import NOBODY
 from api.pages.charts import Column, Part, bar, columns
 from api.pages.showing import words
 from diagrams.lifecycle import Traffic, lifecycle_diagram
@@ -24,8 +25,6 @@ from workflow.states import CaseState, Resolution, Trigger
 MEDIAN, MOST = 50, 90  # percent
 ENOUGH = 10  # stays, to say of another that it takes long
 OLDEST = 10
-
-NOBODY = "none"  # as the queue names the owner of what has none
 
 
 class Asked(NamedTuple):
