@@ -16,7 +16,7 @@ from api.pages.asking import CATEGORIES, DUE, ME, NOBODY, OF_SOMEBODY, PAGE_ROWS
 from api.pages.bulk import deeds_for
 from api.pages.frame import desk_page, first_place
 from api.pages.routing import PageCall, Pages
-from api.pages.showing import span
+from api.pages.showing import MINUTE, span
 from storage import cases, people
 from storage.cases import Filter, Listed
 from storage.people import KeptFilter
@@ -147,7 +147,8 @@ def row_of(one: Listed, now: datetime) -> dict[str, Any]:
     """What the page shows beyond the view: whether new mail waits, the age, and what a form says that was seen."""
     case, view = one.entry.case, v.listed_case_view(one.entry, one.next_deadline, now)
     seen = f"{case.number}.{case.version}"
-    return {**view, "new": case.has_new_mail, "age": span(now - case.received_at), "seen": seen}
+    age = now - case.received_at
+    return {**view, "new": case.has_new_mail, "age": span(age) if age >= MINUTE else "new", "seen": seen}
 
 
 async def total(call: PageCall, asked: Asked, wanted: Filter, found: list[Listed]) -> str:
