@@ -27,7 +27,7 @@ OPEN_STATES = tuple(state for state in CaseState if state is not CaseState.CLOSE
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """`count` is told as far as somebody waits for it; `oldest` is when the oldest was received, if it is open."""
+    """`count` is told as far as somebody waits for it; `oldest` is when the case was received that was opened first."""
 
     cards: list[Listed]
     count: int
@@ -110,7 +110,8 @@ async def oldest_of(
 ) -> dict[CaseState, datetime]:
     """When the first case of each open state was received, in one question."""
     if few is not None:
-        first: list[str | None] = [min((one.received_at for one in few[state]), default=None) for state in OPEN_STATES]
+        oldest = [min(few[state], key=lambda one: one.number, default=None) for state in OPEN_STATES]
+        first = [one.received_at if one is not None else None for one in oldest]
     else:
         query = select(CASES.received_at).order_by(CASES.number).limit(1)
         parts = [query.where(*conditions(each[state], now).values()).scalar_subquery() for state in OPEN_STATES]

@@ -81,7 +81,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         return urlencode({name: value for name, value in msgspec.structs.asdict(asked).items() if value})
 
     def url(self, path: str = "/queue", **changes: str) -> str:
-        query = self.query(**changes)
+        query = self.query(**({"tab": self.tab if path == "/queue" else ""} | changes))
         return f"{path}?{query}" if query else path
 
     @property

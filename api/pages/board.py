@@ -14,9 +14,9 @@ from api.pages.case_actions import TRANSITIONS, Action
 from api.pages.case_forms import Form, Returned, Standing, Why
 from api.pages.case_view import CasePage
 from api.pages.frame import desk_page
-from api.pages.queue import menus, owners, row_of
+from api.pages.queue import age_of, menus, owners, row_of
 from api.pages.routing import PageCall, Pages
-from api.pages.showing import span, words
+from api.pages.showing import words
 from storage import board as stored
 from storage import people
 from storage.cases import Listed
@@ -57,7 +57,7 @@ async def board(call: PageCall) -> Response:
                 "state": state,
                 "count": f"{one.count}" if one.is_all else f"{one.count}+",
                 "url": asked.url(state=state.value),
-                "oldest": span(now - one.oldest) if one.oldest is not None else "",
+                "oldest": age_of(one.oldest, now) if one.oldest is not None else "",
                 "oldest_url": asked.url(state=state.value, sort="oldest"),
                 "cards": [card_of(card, call, asked) for card in one.cards[:CARDS]],
                 "has_more": len(one.cards) > CARDS,
@@ -85,7 +85,7 @@ def card_of(one: Listed, call: PageCall, asked: Asked) -> dict[str, Any]:
 
 
 def move_url(number: str, target: CaseState, asked: Asked) -> str:
-    return f"/board/moves/{number}/{target}?{asked.query()}"
+    return asked.url(f"/board/moves/{number}/{target}")
 
 
 # Moving.

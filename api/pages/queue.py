@@ -147,8 +147,13 @@ def row_of(one: Listed, now: datetime) -> dict[str, Any]:
     """What the page shows beyond the view: whether new mail waits, the age, and what a form says that was seen."""
     case, view = one.entry.case, v.listed_case_view(one.entry, one.next_deadline, now)
     seen = f"{case.number}.{case.version}"
-    age = now - case.received_at
-    return {**view, "new": case.has_new_mail, "age": span(age) if age >= MINUTE else "new", "seen": seen}
+    return {**view, "new": case.has_new_mail, "age": age_of(case.received_at, now), "seen": seen}
+
+
+def age_of(received_at: datetime, now: datetime) -> str:
+    """In a column that is narrow."""
+    age = now - received_at
+    return span(age) if age >= MINUTE else "new"
 
 
 async def total(call: PageCall, asked: Asked, wanted: Filter, found: list[Listed]) -> str:

@@ -14,7 +14,8 @@
     if (!found) return location.assign(response.url);
     dialog.replaceChildren(document.adoptNode(found));
     if (!dialog.open) dialog.showModal();
-    dialog.querySelector("[aria-invalid], select, textarea, input:not([type=hidden]), a")?.focus();
+    const field = "form :is(select, textarea, input:not([type=hidden]))";
+    (dialog.querySelector("[aria-invalid]") ?? dialog.querySelector(field) ?? dialog.querySelector("a")).focus();
   };
 
   const open = async (url) => {
@@ -46,10 +47,12 @@
     button.disabled = true;
     try {
       const response = await fetch(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
-      if (response.redirected) {
-        location.assign(response.url);
-        if (new URL(response.url).pathname === location.pathname) location.reload();
-      } else await show(response);
+      if (!response.redirected) return await show(response);
+      const moved = new URL(response.url);
+      moved.hash = /moves\/([^/]+)/.exec(form.action)[1];
+      const isHere = moved.pathname + moved.search === location.pathname + location.search;
+      location.assign(moved);
+      if (isHere) location.reload();
     } catch {
       button.disabled = false;
       form.submit();
