@@ -111,7 +111,12 @@
   against.addEventListener("change", () => show(at));
   player.addEventListener("submit", (event) => { event.preventDefault(); show(Number(slider.value)); });
   player.addEventListener("keydown", (event) => {
-    if (event.target === slider || event.target === against) return;  // they know these keys themselves
+    if (event.target === slider && (event.key === "[" || event.key === "]")) {  // elsewhere they are the page's keys
+      event.preventDefault();
+      stop();
+      go(at + (event.key === "]" ? 1 : -1));
+    }
+    if (event.target === slider || event.target === against) return;  // they know the others themselves
     if (event.key === "Home" || event.key === "End") {
       event.preventDefault();
       stop();
