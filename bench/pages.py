@@ -25,6 +25,7 @@ STATIC = re.compile(r'(?:src|href)="(/static/[^"#]+)')
 PATHS = {
     "queue": "/queue?tab=all",
     "queue, unassigned": "/queue?tab=unassigned",
+    "queue, overdue": "/queue?tab=overdue",
     "queue, searched": "/queue?q=invoice+promised",
     "board": "/board",
     "case": "/cases/{case}",

@@ -61,12 +61,6 @@
 
   // Carrying, with a mouse.
 
-  const makeCardsMovable = () => {
-    for (const card of dialog ? document.querySelectorAll(".card:has([data-to])") : []) card.draggable = true;
-  };
-  document.addEventListener("live:updated", makeCardsMovable);
-  makeCardsMovable();
-
   const over = (event) => carried && event.target.closest?.(".column");
 
   document.addEventListener("dragstart", (event) => {

@@ -37,7 +37,6 @@
     if (!all) return;
     const picked = boxes().filter((box) => box.checked).length;
     [all.checked, all.indeterminate] = [picked > 0 && picked === boxes().length, picked > 0 && picked < boxes().length];
-    all.hidden = false;
   };
 
   document.addEventListener("change", (event) => {
