@@ -4,7 +4,7 @@ import secrets
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, ViewportSize, expect
+from playwright.async_api import ViewportSize, expect
 
 from api import approving
 from tests.api.driving import Json, Service, a_purchase, done, euros
@@ -63,10 +63,6 @@ async def decide(service: Service, proposal: Json, who: str = "cleo", **form: An
     version = str((await service.lou.read(proposal["case"]))["version"])
     usual = {"verdict": "approve", "digest": proposal["digest"], "version": version, "reason": "It is due."}
     return await post(service, f"/approvals/{proposal['case']}/{proposal['id']}", who, **usual | form)
-
-
-async def choose(page: Page, place: str) -> None:
-    await page.get_by_role("link", name=place).click()
 
 
 # In a browser.
@@ -233,6 +229,21 @@ async def test_a_proposal_that_became_void_cannot_be_approved_any_more(site: Sit
     await page.goto(f"/approvals?at={proposal['place']}")
     await expect(page.get_by_role("region", name="One in full")).to_contain_text("Statusvoid")
     await expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+
+
+async def test_what_comes_to_wait_meanwhile_is_listed_and_what_is_being_decided_stays(site: Site) -> None:
+    first = await a_proposal(site.service)
+    page = await site.visit("cleo")
+    await page.goto("/approvals")
+    await page.get_by_label("Why").fill("It is due.")
+    second = await a_proposal(site.service, "44.00")
+    await expect(page.get_by_role("heading", name="Waiting for you 2")).to_be_visible(timeout=15_000)
+    await expect(page.get_by_role("link", name=second["place"])).to_be_visible()
+    await expect(page.get_by_role("heading", level=2).first).to_have_text("300.00 EUR refund")
+    await expect(page.get_by_label("Why")).to_have_value("It is due.")
+    await page.get_by_role("button", name="Approve 300.00 EUR").click()
+    await expect(page.get_by_role("status")).to_contain_text("Approved: the refund of 300.00 EUR")
+    assert (await read(site.service, first))["status"] == "approved"
 
 
 async def test_the_page_is_tidy_and_accessible_empty_and_crowded_and_by_keyboard(site: Site) -> None:
