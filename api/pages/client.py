@@ -20,13 +20,12 @@ from starlette.responses import RedirectResponse, Response
 from api.client_links import USUAL, issue, path_of
 from api.desk import Caller, Desk
 from api.errors import RETRY_SECONDS, HttpProblem, problem_of
-from api.inputs import storable
 from api.limits import origin_of
 from api.pages.client_seen import Receipt, Seeing
 from api.pages.client_words import ENGLISH, Words
 from api.pages.frame import desk_page
 from api.pages.rendering import TEMPLATES, page
-from api.pages.routing import PageCall, Pages, field_of, from_elsewhere, is_private, read_form
+from api.pages.routing import PageCall, Pages, address_of, field_of, from_elsewhere, is_private, read_form
 from api.routing import Call, Handler, PageRoute
 from storage import cases, client_links, people
 from storage.batch import Entry
@@ -153,6 +152,8 @@ def answering(endpoint: Endpoint) -> Handler:
         except HttpProblem as problem:
             kind = "elsewhere" if problem.status == HTTPStatus.FORBIDDEN else "large"
             return failure(desk, words, "plain" if problem.code == "plain" else kind, problem.status)
+        except BadInput:
+            return failure(desk, words, "unfit", HTTPStatus.UNPROCESSABLE_ENTITY)
         except CaseworkError as refused:
             said, headers = problem_of(refused, "")
             return failure(desk, words, "away", said["status"], headers)
@@ -170,7 +171,7 @@ async def words_of(desk: Desk) -> Words:
 
 
 async def call_of(request: Request, desk: Desk, words: Words) -> ClientCall:
-    """Raises Gone, TooOften and HttpProblem."""
+    """Raises Gone, TooOften, HttpProblem, and BadInput for a form that nothing can keep."""
     if not is_private(request):
         raise HttpProblem(HTTPStatus.FORBIDDEN, "plain", "")
     now, limits, origin = desk.clock(), desk.client_limits, origin_of(request)
@@ -291,13 +292,9 @@ async def write(call: ClientCall) -> Response:
 
 def fault_of(words: Words, text: str) -> str:
     """What is wrong with a text, if anything is."""
-    if len(text) > MAX_CHARACTERS:
-        return words("answer.long", limit=f"{MAX_CHARACTERS:,}", count=f"{len(text):,}")
-    try:
-        storable(text)
-    except ValueError:
-        return words("answer.unfit")
-    return ""
+    if len(text) <= MAX_CHARACTERS:
+        return ""
+    return words("answer.long", limit=f"{MAX_CHARACTERS:,}", count=f"{len(text):,}")
 
 
 Again = Callable[[int, str], Awaitable[Response]]
@@ -438,8 +435,8 @@ async def make_link(call: PageCall, number: str) -> Response:
         reasons = [one["text"] for one in problem.get("refusals", [])]
         reasons += [f"{one['field']} {one['message']}" for one in problem.get("errors", [])]
         return await links_page(call, entry, problem["status"], reasons=reasons)
-    base = str(call.request.base_url).rstrip("/")
-    return await links_page(call, await entry_of(call, number), made=made, address=f"{base}{made['path']}")
+    address = f"{address_of(call)}{made['path']}"
+    return await links_page(call, await entry_of(call, number), made=made, address=address)
 
 
 @pages.post("/cases/{number}/client-links/{link_id}/revoke", LINKERS)

@@ -695,7 +695,6 @@ async def test_the_same_form_sent_twice_is_one_message(service: Service) -> None
         ("", "Please write something first."),
         (" \r\n ", "Please write something first."),
         ("x" * 20_001, "Please write at most 20,000 characters; these are 20,001."),
-        ("a\x00b", "There is a character in your text that cannot be kept."),
     ],
 )
 async def test_what_cannot_be_kept_comes_back_with_the_reason(service: Service, text: str, said: str) -> None:
@@ -708,6 +707,15 @@ async def test_what_cannot_be_kept_comes_back_with_the_reason(service: Service, 
         assert said in plain(answer)
         assert unescape(answer.text).count(text.strip()) >= 1
     assert await said_by_client(service, case["id"]) == []
+
+
+async def test_what_no_database_can_hold_is_told(service: Service) -> None:
+    path = await linked(service, (await service.ana.open())["id"])
+
+    answer = await send(service, path, text="a\x00b")
+
+    assert answer.status_code == 422
+    assert "There is something in your text that cannot be kept" in plain(answer)
 
 
 async def test_a_long_text_in_any_script_is_kept_whole(service: Service) -> None:
