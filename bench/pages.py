@@ -11,7 +11,7 @@ import msgspec
 
 from bench.client import Repeat, run_round
 from bench.desk import open_cases, prepared
-from bench.live import sessions
+from bench.live import cpu_seconds, sessions
 from bench.reads import EVENTS, ROUNDS
 from bench.serving import service
 from workflow import commands as c
@@ -33,11 +33,15 @@ PATHS = {
 
 
 class Page(msgspec.Struct):
-    """One page of a small desk and of a large one: medians in milliseconds; kilobytes as they go over the wire."""
+    """One page of a small desk and of a large one: medians in milliseconds; kilobytes as they go over the wire.
+
+    `cpu_ms` is what the service uses for it on the large desk: other work on the machine does not count.
+    """
 
     name: str
     small_ms: float
     large_ms: float
+    cpu_ms: float
     html_kb: float
     first_kb: float
 
@@ -69,18 +73,22 @@ async def measure(urls: Mapping[int, str]) -> list[Page]:
     desks = {size: await filled(url, size) for size, url in urls.items()}
     small, large = min(urls), max(urls)
     found: dict[str, dict[int, list[float]]] = {name: {small: [], large: []} for name in PATHS}
+    used: dict[str, list[float]] = {name: [] for name in PATHS}
     sent: dict[str, tuple[float, float]] = {}
-    async with service(urls[small]) as (first, _), service(urls[large]) as (second, _):
+    async with service(urls[small]) as (first, _), service(urls[large]) as (second, process):
         for number in range(ROUNDS + 1):
             for size, port in ((small, first), (large, second)):
                 secret, case = desks[size]
                 for name, path in PATHS.items():
                     wanted = path.format(case=case)
+                    before = cpu_seconds(process.pid)
                     result = await run_round(port, [Repeat(request(wanted, secret))], SECONDS)
+                    cpu = cpu_seconds(process.pid) - before
                     if result.failures:
                         raise RuntimeError(f"{result.failures} requests of {wanted} failed")
                     if number:  # the first round warms up
                         found[name][size].append(result.percentile(0.5) * 1000)
+                        used[name] += [cpu / result.requests * 1000] if size == large else []
                     elif size == large:
                         sent[name] = await asyncio.to_thread(weigh, f"http://127.0.0.1:{port}", wanted, secret)
     return [
@@ -88,6 +96,7 @@ async def measure(urls: Mapping[int, str]) -> list[Page]:
             name=name,
             small_ms=statistics.median(figures[small]),
             large_ms=statistics.median(figures[large]),
+            cpu_ms=statistics.median(used[name]),
             html_kb=sent[name][0] / 1000,
             first_kb=sent[name][1] / 1000,
         )
