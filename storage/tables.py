@@ -183,6 +183,7 @@ class CaseRow(SQLModel, table=True):
         Index("cases_of_a_purchase", "purchase"),
         # Of work, in the order in which it is due: each tab of the queue and each column of the board is one stretch.
         # By assignee it tells the load of each as well, which makes nobody read the rows.
+        partial("open_cases_by_deadline", "next_deadline", "number", where=OPEN),
         partial("open_cases_by_assignee", "assignee", "next_deadline", "number", "waiting", where=OPEN),
         partial("open_cases_by_waiting", "waiting", "next_deadline", "number", where=OPEN),
         partial("open_cases_by_state", "state", "next_deadline", "number", where=OPEN),

@@ -50,6 +50,7 @@ def upgrade() -> None:
 
 
 def index_open_cases() -> None:
+    partial("open_cases_by_deadline", "next_deadline", "number", where="state <> 'closed'")
     for column, *carried in (("assignee", "waiting"), ("waiting",), ("state",)):
         partial(f"open_cases_by_{column}", column, "next_deadline", "number", *carried, where="state <> 'closed'")
     partial(
