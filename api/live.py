@@ -92,7 +92,7 @@ class Watcher:
 
     async def messages(self) -> AsyncGenerator[bytes]:
         """As server-sent events. What has an id can be gone on from: everything until there was told."""
-        yield f"retry: {RETRY_MS}\nid: {self.live.position}\n\n".encode()
+        yield f"retry: {RETRY_MS}\n{self.place()}\n".encode()
         beat_at = time.monotonic() + HEARTBEAT_SECONDS
         while not self.is_over:
             self.wake.clear()
@@ -106,10 +106,10 @@ class Watcher:
                     break
                 said, self.changed, self.told_at = self.changed, {}, now
                 beat_at = now + HEARTBEAT_SECONDS
-                yield message("changed", said, self.live.position)
+                yield message("changed", said, self.place())
             elif now >= beat_at:
                 beat_at = now + HEARTBEAT_SECONDS
-                yield b": nothing new\n\n" if self.changed else f": nothing new\nid: {self.live.position}\n\n".encode()
+                yield f": still here\n{self.place()}\n".encode()
             else:
                 with suppress(TimeoutError):
                     async with asyncio.timeout((min(beat_at, self.due_at) if self.changed else beat_at) - now):
@@ -117,9 +117,12 @@ class Watcher:
         if not self.may_come_again:
             yield message("ended", {})
 
+    def place(self) -> str:
+        """Where to go on from, unless there is something before it that was not told yet."""
+        return "" if self.changed else f"id: {self.live.position}\n"
 
-def message(kind: str, said: object, position: int | None = None) -> bytes:
-    place = "" if position is None else f"id: {position}\n"
+
+def message(kind: str, said: object, place: str = "") -> bytes:
     return f"event: {kind}\n{place}data: {msgspec.json.encode(said).decode()}\n\n".encode()
 
 

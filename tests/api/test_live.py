@@ -222,8 +222,21 @@ async def test_a_quiet_stream_says_that_it_is_still_there_and_up_to_where(
         assert (await anext(messages)).startswith(b"retry: ")
         said = await asyncio.wait_for(anext(messages), SOON)
 
-    assert said == f": nothing new\nid: {service.desk.live.position}\n\n".encode()
+    assert said == f": still here\nid: {service.desk.live.position}\n\n".encode()
     service.desk.live.leave(quiet)
+
+
+async def test_nobody_goes_on_from_behind_what_they_were_not_told(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the connection break after the first message, or after a sign of life."""
+    monkeypatch.setattr(live, "HEARTBEAT_SECONDS", 0.05)
+    page = await watcher(service, "bo")
+    page.change(LIST, 0, due_at=asyncio.get_running_loop().time() + 3600)
+    async with aclosing(page.messages()) as messages:
+        assert await anext(messages) == b"retry: 2000\n\n"
+        assert await asyncio.wait_for(anext(messages), SOON) == b": still here\n\n"
+    service.desk.live.leave(page)
 
 
 # Who may.

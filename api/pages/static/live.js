@@ -18,6 +18,7 @@
   const AGAIN_MS = 10000;
   const PATIENCE_MS = 8000;
   const BACK_MS = 5000;
+  const LONG_MS = 30000;
   const AGES_MS = 300000; // "in 3 h" is not true for long
 
   const served = new WeakMap(); // by element: its attributes as the desk sent them
@@ -126,7 +127,8 @@
   async function fetchAgain() {
     isWanted = false;
     try {
-      const answer = await fetch(pageAddress(), { headers: { "x-loaded-again": "1" }, cache: "no-store" });
+      const how = { headers: { "x-loaded-again": "1" }, cache: "no-store", signal: AbortSignal.timeout(LONG_MS) };
+      const answer = await fetch(pageAddress(), how);
       if (answer.redirected && new URL(answer.url).pathname === "/sign-in") return end();
       if (answer.status >= 500) return tellTrouble(true);
       if (!answer.ok) return end();
