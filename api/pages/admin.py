@@ -261,10 +261,16 @@ async def end_sessions(call: PageCall, person_id: str) -> Response:
     return to_person(person_id, "sessions")
 
 
+class IdentityIn(i.Input):
+    issuer: i.Text
+    subject: i.Text
+
+
 @pages.post("/admin/people/{person_id}/identities", ADMINS)
 async def link_identity(call: PageCall, person_id: str) -> Response:
     async def change() -> Receipt:
-        return await call.desk.submit(call, new_identity(person_id, call.field("issuer"), call.field("subject")))
+        given = read_as(IdentityIn, issuer=call.field("issuer"), subject=call.field("subject"))
+        return await call.desk.submit(call, new_identity(person_id, given.issuer, given.subject))
 
     return await changed(call, person_id, change, "linked")
 

@@ -235,9 +235,7 @@ async def test_what_is_wrong_with_somebody_new_is_said_and_what_was_typed_is_kep
     answer = await post(service, "/admin/people", "adam", **form)
     assert answer.status_code == 422
     assert said in answer.text
-    if wrong != "a NUL":
-        assert f'value="{form["name"]}"' in answer.text
-        assert f'value="{form["email"]}"' in answer.text
+    assert f'value="{form["email"]}"' in answer.text
     assert len(await people.everybody(service.desk.database)) == 8
 
 
@@ -294,8 +292,9 @@ async def test_an_identity_is_linked_once_and_unlinked(service: Service) -> None
     assert (await post(service, path, "adam")).headers["location"].endswith("done=unlinked")
     assert (await post(service, path, "adam")).status_code == 303
     assert await people.by_token(service.desk.database, people.secret_hash(secret)) is None
-    wrong = await post(service, "/admin/people/bo/identities", "adam", issuer="id.example", subject="é")
-    assert wrong.status_code == 422
+    for issuer, subject in (("id.example", "1"), ("https://x.example", "é"), ("https://x.example", "a\x00b"), ("", "")):
+        wrong = await post(service, "/admin/people/bo/identities", "adam", issuer=issuer, subject=subject)
+        assert wrong.status_code == 422
 
 
 async def test_all_sessions_of_somebody_are_ended_and_ones_own_goes_on(service: Service) -> None:
