@@ -4,13 +4,15 @@ from datetime import datetime
 
 import msgspec
 from msgspec.structs import replace
-from sqlalchemy import select
+from sqlalchemy import select, union_all
 
 from storage.cases import (
     CASES,
     LAST,
+    ORDERS,
     Filter,
     Listed,
+    Look,
     Sort,
     conditions,
     count,
@@ -48,11 +50,12 @@ async def columns(
     """The first `limit` cases of each state: of open ones what is due first, of closed ones the newest."""
     few = await work_of(database, wanted, now) if wanted.assignee is not None else None
     each = {state: replace(wanted, state=state) for state in CaseState}
-    rows = {} if few is None else await first_of(database, few, limit)
+    rows = await walked(database, each, now, limit) if wanted == Filter() else {}
+    if few is not None:
+        rows = await first_of(database, few, limit)
     for state in CaseState:
         if state not in rows:
-            order = Sort.NEWEST if state is CaseState.CLOSED else Sort.DEADLINE
-            rows[state] = await rows_of(database, each[state], order, now=now, after=None, limit=limit)
+            rows[state] = await rows_of(database, each[state], order_of(state), now=now, after=None, limit=limit)
     cards = iter(await listed(database, [row for state in CaseState for row in rows[state]]))
     numbers = await numbers_of(database, each, few, now, most)
     oldest = await oldest_of(database, each, few, now)
@@ -76,6 +79,39 @@ async def work_of(database: Database, wanted: Filter, now: datetime) -> dict[Cas
         return None
     them = sorted((Numbered(*row) for row in found), key=lambda one: (one.next_deadline or LAST, one.number))
     return {state: [one for one in them if one.state == state] for state in OPEN_STATES}
+
+
+def order_of(state: CaseState) -> Sort:
+    """Nothing is due of what is closed."""
+    return Sort.NEWEST if state is CaseState.CLOSED else Sort.DEADLINE
+
+
+async def walked(
+    database: Database, each: dict[CaseState, Filter], now: datetime, limit: int
+) -> dict[CaseState, list[AnyRow]]:
+    """The first cases of each state along the indexes that have them, in one question."""
+    walks = []
+    for state, wanted in each.items():
+        for stretch in ORDERS[order_of(state)]:
+            if stretch.can_hold(wanted):
+                look = Look(stretch, wanted, None, now, None)
+                walks.append(select([*stretch.of(look.walk(look.known, limit))][-1].label("number")))
+    numbers = union_all(*walks).subquery()
+    query = select(CASES.body, CASES.next_deadline, CASES.number, CASES.state)
+    found = await database.rows(query.join(numbers, CASES.number == numbers.c.number))
+    by_state = {state: [row for row in found if row[3] == state] for state in each}
+    return {
+        state: sorted(them, key=newest if state is CaseState.CLOSED else as_due)[:limit]
+        for state, them in by_state.items()
+    }
+
+
+def as_due(row: AnyRow) -> tuple[str, int]:
+    return row[1] or LAST, row[2]
+
+
+def newest(row: AnyRow) -> tuple[str, int]:
+    return "", -row[2]
 
 
 async def first_of(
