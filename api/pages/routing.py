@@ -26,7 +26,7 @@ from api.settings import LOOPBACK
 from storage import people
 from storage.submissions import Unauthorized
 from workflow.desk import RecordRefusal
-from workflow.errors import CaseworkError, Forbidden, NotFound, Refusal
+from workflow.errors import CaseworkError, Forbidden, NotFound, Refusal, bad_field
 from workflow.people import Person
 from workflow.roles import Role, TokenKind, in_order
 
@@ -187,7 +187,7 @@ async def read_form_or_parts(request: Request, desk: Desk) -> tuple[FormData, Up
 
 
 async def read_form(request: Request, limit: int) -> FormData:
-    """Raises HttpProblem."""
+    """Raises HttpProblem, and BadInput for what no database can hold."""
     if kind_of(request) != FORM:
         raise HttpProblem(415, "unsupported_media_type", "send a form", {"accept": FORM})
     octets = await read_stream(request, limit)
@@ -197,9 +197,13 @@ async def read_form(request: Request, limit: int) -> FormData:
         yield b""
 
     try:
-        return await FormParser(request.headers, stream()).parse()
+        form = await FormParser(request.headers, stream()).parse()
     except MultiPartException as too_much:
         raise HttpProblem(413, "too_large", too_much.message) from too_much
+    for name, value in form.multi_items():
+        if isinstance(value, str) and "\x00" in value:
+            raise bad_field(name.replace("\x00", ""), "holds a NUL character")
+    return form
 
 
 # Routes.

@@ -170,8 +170,7 @@ async def record_failure(visit: Visit, way: str) -> None:
 
 
 async def by_password(desk: Desk, email: str, password: str) -> Person | None:
-    is_address = bool(email) and "\x00" not in email  # which no database can look up
-    person = await people.by_email(desk.database, email) if is_address else None
+    person = await people.by_email(desk.database, email) if email else None
     kept = await kept_password(desk, person.id if person else "")  # asked for anybody alike
     is_right = await is_password(password, kept)
     return person if is_right and person is not None and person.active else None

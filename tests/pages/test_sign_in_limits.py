@@ -134,7 +134,6 @@ async def test_what_failed_is_in_the_log_without_saying_who_and_not_without_end(
 
 async def test_hostile_addresses_and_passwords_are_refused_and_no_more(service: Service) -> None:
     hostile = (
-        "a\x00b@x",
         "x" * 10_000,
         "<script>alert(1)</script>@x",
         "\u202egnp.exe@x",
@@ -145,6 +144,7 @@ async def test_hostile_addresses_and_passwords_are_refused_and_no_more(service: 
         answer = await attempt(service, email, "\U0001f600" * 5000)
         assert answer.status_code == 403
         assert "<script>alert" not in answer.text
+    assert (await attempt(service, "a\x00b@x")).status_code == 422
 
 
 async def test_the_page_of_an_attempt_too_many_says_how_long(site: Site) -> None:
