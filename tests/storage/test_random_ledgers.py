@@ -11,8 +11,8 @@ from sqlalchemy import select
 from storage import cases, people
 from storage.tables import PurchaseRow, columns
 from tests.storage.desks import OPERATOR, Office, an_office, together
-from tests.workflow.builders import ANA, BO, CHECK, NOON, STAFF, Desk, a_purchase, euros, verifies
-from tests.workflow.test_random_desk import ALL_ROUNDERS, CHANGED_SETTINGS, OTHERS, Walk, Watch
+from tests.workflow.builders import ANA, BO, CHECK, NOON, STAFF, UNA, Desk, a_purchase, euros, verifies
+from tests.workflow.test_random_desk import ALL_ROUNDERS, CHANGED_SETTINGS, OTHERS, Walk, Watch, client_of
 from workflow import commands as c
 from workflow.cases import Purchase
 from workflow.desk import AddPolicy
@@ -51,6 +51,7 @@ class LedgerWalk(Walk):
         for _ in range(SIZE):
             case = self.desk.cases[self.random.choice("ABC")]
             actor = self.random.choice(ALL_ROUNDERS * 6 + OTHERS)
+            actor = client_of(case) if actor is UNA else actor
             expected = self.random.choice((None, None, None, frozenset({case.version})))
             office = self.random.choice(offices)
             attempts.append(office.submit(actor, self.some_command(case), case.id, expected=expected))

@@ -119,6 +119,7 @@ class Walk:
             actor = self.random.choice(ALL_ROUNDERS * 6 + OTHERS)
             if isinstance(command, c.AnswerOffer) and self.random.random() < 0.9:
                 actor = UNA  # who alone can do it
+            actor = client_of(case) if actor is UNA else actor
             try:
                 self.attempt(actor, command, case.id)
             except Exception as failure:
@@ -223,8 +224,8 @@ class Walk:
                 from_the_client(),
                 c.RecordBounce(message=f"m{last}"),
                 c.WaiveAnswer(message=f"m{case.client_wrote_seq}", reason="thanks"),
-                a_link(until=self.desk.now + 30 * DAY),
-                c.RevokeClientLink(link_id=UNA.id),
+                a_link(client_of(case), until=self.desk.now + 30 * DAY),
+                c.RevokeClientLink(link_id=client_of(case).id),
                 c.AddNote(text="rang"),
                 c.Assign(assignee=self.random.choice(("mia", "ned", "ana", None))),
             )
@@ -241,6 +242,11 @@ class Walk:
             *known,
             replace(V1, version=len(known) + 1, effective_from=self.desk.now, settings=settings),
         )
+
+
+def client_of(case: Case) -> Actor:
+    """Una, by a link to this case: no two cases have the same."""
+    return replace(UNA, id=f"{UNA.id}-{case.id}")
 
 
 def issues(proposal: Proposal) -> c.Fire:
