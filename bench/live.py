@@ -113,7 +113,7 @@ async def open_streams(port: int, secrets_: Sequence[str], count: int, *, loads:
 
 async def measure(url: str, *, clients: int, rounds: int, seconds: float) -> Beside:
     desk, token = await prepared(url)
-    per_round = int(6000 * seconds / len(STEPS)) + clients
+    per_round = int(3000 * seconds / len(STEPS)) + clients
     cases = iter([entry.case.id for entry in await open_cases(desk, 3 * per_round * (rounds + 1))])
     secrets_ = await sessions(desk, -(-STREAMS // MAX_OF_A_SESSION))
     await desk.close()
