@@ -16,7 +16,7 @@ from starlette.requests import Request
 from api.errors import Stale
 from api.limits import ClientLimits, SignInLimits
 from api.live import Live
-from api.oidc import Provider
+from api.oidc import provider_of
 from api.settings import Settings
 from storage import cases, people, schema
 from storage.batch import Repeat
@@ -72,7 +72,7 @@ class Desk:
         self.live = Live(database, clock)
         self.ledger.after_commit = self.live.ring
         self.sign_in_limits = SignInLimits()
-        self.provider = Provider(settings, clock) if settings.oidc_issuer else None
+        self.provider = provider_of(settings, clock)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None

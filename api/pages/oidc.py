@@ -4,6 +4,7 @@ import base64
 import binascii
 import hmac
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
@@ -13,13 +14,16 @@ from starlette.responses import RedirectResponse, Response
 from api.desk import Desk
 from api.errors import HttpProblem
 from api.limits import origin_of
-from api.oidc import Attempt, NotVouchedFor, Provider, ProviderAway
+from api.oidc import Attempt, NotVouchedFor, ProviderAway
 from api.pages.rendering import page
 from api.pages.routing import Pages, Visit
 from api.pages.sign_in import asks_too_often, begin, local, record_failure, require_privacy, show_form
 from api.settings import LOOPBACK
 from storage import people
 from workflow.errors import BadInput, NotFound, Refused
+
+if TYPE_CHECKING:
+    from api.oidc_provider import Provider
 
 log = structlog.get_logger()
 pages = Pages()
@@ -98,7 +102,7 @@ def unavailable(visit: Visit, away: Exception) -> Response:
     return forgetting(show_form(visit, 503, said=AWAY.format(name)), visit.request)
 
 
-def required(visit: Visit) -> Provider:
+def required(visit: Visit) -> "Provider":
     """Raises NotFound where the desk has no provider."""
     if visit.desk.provider is None:
         raise NotFound("page")

@@ -11,7 +11,8 @@ from joserfc.jwk import ECKey, OctKey
 from pydantic import ValidationError
 from starlette.responses import JSONResponse, Response
 
-from api.oidc import NotVouchedFor, Provider, ProviderAway
+from api.oidc import NotVouchedFor, ProviderAway
+from api.oidc_provider import Provider
 from api.settings import Settings
 from tests.api.driving import Clock
 from tests.api.provider import CLIENT, SECRET, Company, open_for_business

@@ -200,8 +200,8 @@ async def test_each_decision_is_told_with_what_it_rested_on_and_made_again(servi
     assert [(one["seq"], one["type"], one["equal"]) for one in why["items"]] == [
         (3, "investigation_started", True),
         (7, "proposed", True),
-        (9, "verdict_given", True),
-        (10, "refunded", True),
+        (10, "verdict_given", True),
+        (11, "refunded", True),
     ]
     refund = why["items"][-1]
     assert (refund["trigger"], refund["actor"], refund["roles"], refund["policy"]) == (
@@ -219,7 +219,7 @@ async def test_each_decision_is_told_with_what_it_rested_on_and_made_again(servi
         ("person:cleo", ["approver"], "it is due")
     ]
     assert (refund["proposal"]["id"], refund["proposal"]["amount"]) == ("p7", euros("300.00"))
-    assert refund == done(await service.audrey.get(f"/v1/cases/{case_id}/decisions/10"))
+    assert refund == done(await service.audrey.get(f"/v1/cases/{case_id}/decisions/11"))
     assert why["items"][0]["facts"] is why["items"][0]["decision"] is None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
 from storage import proposals
 from storage.backup import backup, restore
@@ -154,6 +154,9 @@ def test_a_desk_of_an_earlier_release_has_its_proposals_listed(database_url: str
         with connection.begin():
             for table in ("open_proposals", "identities", "client_links", "passwords"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
+            for index in inspect(connection).get_indexes("cases"):
+                if str(index["name"]).startswith(("open_cases", "closed_cases")):
+                    connection.exec_driver_sql(f"DROP INDEX {index['name']}")
             config = Config()
             config.set_main_option("script_location", "storage:migrations")
             config.attributes["connection"] = connection
