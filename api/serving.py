@@ -7,6 +7,9 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
+from multiprocessing import get_all_start_methods, get_context
+from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,7 +21,7 @@ from api.database import prepare
 from api.logs import configure_logs
 from api.settings import MIN_SECRET_CHARACTERS, Settings
 from api.verifying import scheduled
-from storage.database import Database, open_database, utc_now
+from storage.database import open_database, utc_now
 from storage.sqlite import JOURNAL_MODE, WAL_IS_SAFE, driver
 from workflow.errors import CaseworkError
 
@@ -53,12 +56,43 @@ def serve(settings: Settings, host: str, port: int, workers: int = 1) -> int:
     database = open_database(settings.database_url)
     if workers > 1 and database.dialect == "sqlite":
         raise CannotServe("several workers need PostgreSQL: a SQLite file has one writer at a time")
-    asyncio.run(get_ready(database, settings))
+    in_its_own_process(get_ready, settings)
     with listen(host, port) as listener, scheduled(settings):
         return serve_alone(settings, listener) if workers == 1 else serve_together(listener, workers)
 
 
-async def get_ready(database: Database, settings: Settings) -> None:
+def in_its_own_process(task: Callable[[Settings], None], settings: Settings) -> None:
+    """Raises what the task raises. The memory that it takes is given back."""
+    context = get_context("fork" if "fork" in get_all_start_methods() else None)
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=told, args=(task, settings, send))
+    process.start()
+    send.close()
+    try:
+        failure = receive.recv()
+    except EOFError:
+        failure = CannotServe("the database could not be prepared: the process that did so was ended")
+    process.join()
+    if failure:
+        raise failure
+
+
+def told(task: Callable[[Settings], None], settings: Settings, send: Connection) -> None:
+    try:
+        task(settings)
+    except Exception as failure:  # noqa: BLE001 - it is raised over there
+        send.send(failure)
+    else:
+        send.send(None)
+
+
+def get_ready(settings: Settings) -> None:
+    """Migrations need 9 MB of libraries that nothing else does."""
+    asyncio.run(prepared(settings))
+
+
+async def prepared(settings: Settings) -> None:
+    database = open_database(settings.database_url)
     try:
         await prepare(database, settings, utc_now())
     finally:
@@ -106,9 +140,9 @@ def config_of(app: "FastAPI | str", workers: int) -> Config:
 def protocol() -> "type[asyncio.Protocol] | HTTPProtocolType":
     if sys.platform == "win32":
         return "auto"
-    from api.connections import Connection  # noqa: PLC0415 - httptools is not there
+    from api import connections  # noqa: PLC0415 - httptools is not there
 
-    return Connection
+    return connections.Connection
 
 
 # One process.

@@ -23,12 +23,6 @@ MICROSECOND = timedelta(microseconds=1)
 class TimezoneChanged(CaseworkError):
     """The desk was created with another zone: days that were counted would be counted anew."""
 
-    def __init__(self, recorded: str, configured: str) -> None:
-        super().__init__(
-            f"this desk was created in the time zone {recorded}, but CASEWORK_TIMEZONE says {configured}."
-            f" Set it back, or add a policy version with another zone (casework policy add)."
-        )
-
 
 def ensure_desk(connection: Connection, timezone: str, now: datetime) -> None:
     """Create the desk if there is none, and log the lifecycle of this release if it is new. Safe to repeat."""
@@ -50,7 +44,10 @@ def ensure_desk(connection: Connection, timezone: str, now: datetime) -> None:
 def create_or_update(connection: Connection, timezone: str, now: datetime) -> None:
     desk = connection.execute(text("SELECT log, timezone FROM desk")).first()
     if desk is not None and desk.timezone != timezone:
-        raise TimezoneChanged(desk.timezone, timezone)
+        raise TimezoneChanged(
+            f"this desk was created in the time zone {desk.timezone}, but CASEWORK_TIMEZONE says {timezone}."
+            " Set it back, or add a policy version with another zone (casework policy add)."
+        )
     log = desk.log if desk else str(uuid.uuid4())
     if desk is not None:  # whatever the clock says, what is told now comes after what was told before
         last = select_last(connection, SETTINGS_CHAIN)

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, Text, cast, exists, func, literal_column, make_url, or_, select
+from sqlalchemy import ColumnElement, Dialect, Select, Text, cast, exists, func, literal_column, make_url, or_, select
 
 from storage.cases import CASES, EVENTS, PERSONAL, POSITIONS
 from storage.database import Database
@@ -25,11 +26,6 @@ from workflow.policy import Category
 from workflow.states import CaseState
 
 PURCHASES = columns(PurchaseRow)
-# Of the drivers that a snapshot reads with, which say how parameters are written.
-DIALECTS = {
-    "sqlite": make_url("sqlite://").get_dialect()(),
-    "postgresql": make_url("postgresql+asyncpg://").get_dialect()(),
-}
 
 
 class ChainKind(StrEnum):
@@ -179,7 +175,7 @@ class Export:
     # How they are asked for.
 
     async def rows(self, query: Select[Any]) -> AsyncIterator[Row]:
-        compiled = query.compile(dialect=DIALECTS[self.reading.dialect], compile_kwargs={"render_postcompile": True})
+        compiled = query.compile(dialect=dialect_of(self.reading.dialect), compile_kwargs={"render_postcompile": True})
         values = [compiled.params[name] for name in compiled.positiontup or ()]
         pages = self.reading.pages(str(compiled), values=values)
         while True:
@@ -244,6 +240,13 @@ def conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
         yield opened_at >= at_text(wanted.opened_from)
     if wanted.opened_until is not None:
         yield opened_at < at_text(wanted.opened_until)
+
+
+@cache
+def dialect_of(database: str) -> Dialect:
+    """That of the driver which a snapshot reads with: it says how parameters are written. Loaded once it is needed."""
+    dialect: Dialect = make_url({"sqlite": "sqlite", "postgresql": "postgresql+asyncpg"}[database]).get_dialect()()
+    return dialect
 
 
 @contextmanager

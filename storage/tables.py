@@ -43,7 +43,13 @@ OPEN = "state <> 'closed'"
 MAIL_AFTER_CLOSING = r"""body LIKE '%"mail_after_closing"\:true%'"""
 
 
-class EventRow(SQLModel, table=True):
+class Rows(SQLModel):
+    """Nothing is validated by these, so that no validators are made of them: it would take a tenth of a start."""
+
+    model_config = {"defer_build": True}
+
+
+class EventRow(Rows, table=True):
     """The log: append-only, each chain linked by hash and by state."""
 
     __tablename__ = "events"
@@ -79,7 +85,7 @@ class EventRow(SQLModel, table=True):
     body: str = Field(sa_type=Text)
 
 
-class PendingEventRow(SQLModel, table=True):
+class PendingEventRow(Rows, table=True):
     """Committed events that have no position yet (PostgreSQL only: SQLite gives it while writing)."""
 
     __tablename__ = "pending_events"
@@ -87,7 +93,7 @@ class PendingEventRow(SQLModel, table=True):
     event_id: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
 
 
-class PositionRow(SQLModel, table=True):
+class PositionRow(Rows, table=True):
     """The dense order over all chains that the feed pages by."""
 
     __tablename__ = "positions"
@@ -97,7 +103,7 @@ class PositionRow(SQLModel, table=True):
     event_id: int = Field(sa_column=Column(BigInteger, unique=True, nullable=False))
 
 
-class TileRow(SQLModel, table=True):
+class TileRow(Rows, table=True):
     """The tree over the log, as C2SP's tlog-tiles: the hashes of one tile, one after the other."""
 
     __tablename__ = "tiles"
@@ -107,7 +113,7 @@ class TileRow(SQLModel, table=True):
     hashes: bytes = Field(sa_type=LargeBinary)
 
 
-class CheckpointRow(SQLModel, table=True):
+class CheckpointRow(Rows, table=True):
     """The checkpoints that were signed. What nobody can take back lies outside: see `storage.keys`."""
 
     __tablename__ = "checkpoints"
@@ -121,7 +127,7 @@ class CheckpointRow(SQLModel, table=True):
     at: str = Field(sa_type=Text)
 
 
-class PersonalRow(SQLModel, table=True):
+class PersonalRow(Rows, table=True):
     """Personal texts with the salts of their commitments. Deleting a row erases; the chain stays whole."""
 
     __tablename__ = "personal"
@@ -137,7 +143,7 @@ class PersonalRow(SQLModel, table=True):
     value: str = Field(sa_type=Text)
 
 
-class AttachmentRow(SQLModel, table=True):
+class AttachmentRow(Rows, table=True):
     """Evidence files under random keys; the log holds a commitment to each content."""
 
     __tablename__ = "attachments"
@@ -150,7 +156,7 @@ class AttachmentRow(SQLModel, table=True):
     content: bytes = Field(sa_type=LargeBinary)
 
 
-class PurchaseRow(SQLModel, table=True):
+class PurchaseRow(Rows, table=True):
     """One row for all cases that share the purchase."""
 
     __tablename__ = "purchases"
@@ -170,7 +176,7 @@ class PurchaseRow(SQLModel, table=True):
     body: str = Field(sa_type=Text)
 
 
-class CaseRow(SQLModel, table=True):
+class CaseRow(Rows, table=True):
     """The last page of each case's log. `body` is the whole case; the columns are what lists ask for."""
 
     __tablename__ = "cases"
@@ -207,7 +213,7 @@ class CaseRow(SQLModel, table=True):
     body: str = Field(sa_type=Text)
 
 
-class ConsultationRow(SQLModel, table=True):
+class ConsultationRow(Rows, table=True):
     """Booked slots; a row goes when its consultation is over or off."""
 
     __tablename__ = "consultations"
@@ -219,7 +225,7 @@ class ConsultationRow(SQLModel, table=True):
     ends_at: str = Field(sa_type=Text)
 
 
-class OpenProposalRow(SQLModel, table=True):
+class OpenProposalRow(Rows, table=True):
     """Which proposals can still be decided, or paid: few among many cases. A row goes when that is over."""
 
     __tablename__ = "open_proposals"
@@ -229,7 +235,7 @@ class OpenProposalRow(SQLModel, table=True):
     proposal: str = Field(sa_type=Text, primary_key=True)
 
 
-class IdempotencyRow(SQLModel, table=True):
+class IdempotencyRow(Rows, table=True):
     """What a key did, so that the same request again gets the same answer. Holds no personal data."""
 
     __tablename__ = "idempotency"
@@ -243,7 +249,7 @@ class IdempotencyRow(SQLModel, table=True):
     at: str = Field(sa_type=Text)
 
 
-class OutboxRow(SQLModel, table=True):
+class OutboxRow(Rows, table=True):
     """Effects that a committed event asks for: written with it, carried out later."""
 
     __tablename__ = "outbox"
@@ -256,7 +262,7 @@ class OutboxRow(SQLModel, table=True):
     at: str = Field(sa_type=Text)
 
 
-class MailRefRow(SQLModel, table=True):
+class MailRefRow(Rows, table=True):
     """What mail is recognised by: hashes of Message-IDs (`id:…`) and of whole mails (`mail:…`)."""
 
     __tablename__ = "mail_refs"
@@ -266,7 +272,7 @@ class MailRefRow(SQLModel, table=True):
     case_id: str | None = Field(sa_type=Text)
 
 
-class PersonRow(SQLModel, table=True):
+class PersonRow(Rows, table=True):
     """The last page of each person's log."""
 
     __tablename__ = "people"
@@ -276,7 +282,7 @@ class PersonRow(SQLModel, table=True):
     body: str = Field(sa_type=Text)
 
 
-class TokenRow(SQLModel, table=True):
+class TokenRow(Rows, table=True):
     """Which person a token speaks for; only the hash of its secret is kept."""
 
     __tablename__ = "tokens"
@@ -286,7 +292,7 @@ class TokenRow(SQLModel, table=True):
     person_id: str = Field(sa_type=Text)
 
 
-class PasswordRow(SQLModel, table=True):
+class PasswordRow(Rows, table=True):
     """What a person's password is checked against: the text of a key derivation function, with its salt and costs."""
 
     __tablename__ = "passwords"
@@ -295,7 +301,7 @@ class PasswordRow(SQLModel, table=True):
     hash: str = Field(sa_type=Text)
 
 
-class ClientLinkRow(SQLModel, table=True):
+class ClientLinkRow(Rows, table=True):
     """Which case a link opens to its client; only the hash of its secret is kept."""
 
     __tablename__ = "client_links"
@@ -306,7 +312,7 @@ class ClientLinkRow(SQLModel, table=True):
     case_id: str = Field(sa_type=Text)
 
 
-class IdentityRow(SQLModel, table=True):
+class IdentityRow(Rows, table=True):
     """By what identity providers know people: never by an address, which others may be given later."""
 
     __tablename__ = "identities"
@@ -319,14 +325,14 @@ class IdentityRow(SQLModel, table=True):
     salt: bytes = Field(sa_type=LargeBinary)
 
 
-class PolicyRow(SQLModel, table=True):
+class PolicyRow(Rows, table=True):
     __tablename__ = "policies"
 
     version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
     body: str = Field(sa_type=Text)
 
 
-class LifecycleEdgeRow(SQLModel, table=True):
+class LifecycleEdgeRow(Rows, table=True):
     """The edges of every transition table that was ever logged; an event may take no other."""
 
     __tablename__ = "lifecycle_edges"
@@ -337,7 +343,7 @@ class LifecycleEdgeRow(SQLModel, table=True):
     target: str = Field(sa_type=Text)
 
 
-class DeskRow(SQLModel, table=True):
+class DeskRow(Rows, table=True):
     """The one row that says which desk this is: the log's name and the zone it was created with."""
 
     __tablename__ = "desk"
