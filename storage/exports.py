@@ -245,7 +245,9 @@ def conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
 @cache
 def dialect_of(database: str) -> Dialect:
     """That of the driver which a snapshot reads with: it says how parameters are written. Loaded once it is needed."""
-    dialect: Dialect = make_url({"sqlite": "sqlite", "postgresql": "postgresql+asyncpg"}[database]).get_dialect()()
+    dialect: Dialect = make_url(
+        {"sqlite": "sqlite://", "postgresql": "postgresql+asyncpg://"}[database]
+    ).get_dialect()()
     return dialect
 
 
