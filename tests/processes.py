@@ -13,7 +13,9 @@ from typing import Any
 
 from sqlalchemy import make_url
 
-ROOT = Path(__file__).parents[1]
+from tests import commands
+
+ROOT = commands.ROOT
 PROGRAM = (sys.executable, "-m", "api.cli")
 SECRET_KEY = "known to the tests and to nobody else"
 PATIENCE_SECONDS = 90  # of a machine that is busy with other tests
@@ -35,17 +37,8 @@ def key_folder(url: str) -> Path:
 
 
 def casework(*arguments: str | Path, url: str, **settings: str) -> "subprocess.CompletedProcess[str]":
-    """Run one command to its end; its output is a pipe."""
-    return subprocess.run(
-        [*PROGRAM, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment(url, **settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE_SECONDS,
-    )
+    """Run one command to its end; its output is no terminal."""
+    return commands.run([*map(str, arguments)], environment(url, **settings), PATIENCE_SECONDS)
 
 
 class Served:
