@@ -15,6 +15,11 @@ from tests.processes import casework, serving
 FOLDER = Path(__file__).parents[2] / "docs" / "pages"
 
 
+# Whoever has the link to a case: it is their way in and the page itself.
+CLIENT = "client"
+CLIENTS_CASE = "C-1019"
+
+
 class Picture(NamedTuple):
     name: str
     who: str
@@ -32,6 +37,7 @@ PICTURES = (
     Picture("insights", "Lou", "/insights"),
     Picture("replay", "Audrey", "/audit-desk/cases/C-1004?at=9"),
     Picture("replay-dark", "Audrey", "/audit-desk/cases/C-1004?at=9", is_dark=True),
+    Picture("client-phone", CLIENT, "/", is_phone=True),
 )
 
 
@@ -40,22 +46,25 @@ def main(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as home:
         database = f"sqlite:///{home}/casework.db"
         said = casework("demo", url=database).stdout
+        links = dict(re.findall(r"(\w+) +http://\S+?(/sign-in/\S+)", said))
+        links[CLIENT] = "/c/" + casework("client-link", CLIENTS_CASE, url=database).stdout.strip().rpartition("/")[2]
         with serving(url=database) as served:
-            asyncio.run(take(served.url, dict(re.findall(r"(\w+) +http://\S+?(/sign-in/\S+)", said)), folder))
+            asyncio.run(take(served.url, links, folder))
 
 
 async def take(url: str, links: dict[str, str], folder: Path) -> None:
     async with async_playwright() as playwright:
         browser = await start_browser(playwright)
-        sessions = {who: await session_of(browser, url + links[who]) for who in {one.who for one in PICTURES}}
+        people = {one.who for one in PICTURES} - {CLIENT}
+        sessions = {who: await session_of(browser, url + links[who]) for who in people}
         for picture in PICTURES:
             page = await browser.new_page(
                 base_url=url,
-                storage_state=sessions[picture.who],
+                storage_state=sessions.get(picture.who),
                 viewport=PHONE if picture.is_phone else DESKTOP,
                 color_scheme="dark" if picture.is_dark else "light",
             )
-            answer = await page.goto(picture.path)
+            answer = await page.goto(links[CLIENT] if picture.who == CLIENT else picture.path)
             if answer is None or not answer.ok:
                 raise SystemExit(f"{picture.path} cannot be shown to {picture.who}")
             await page.screenshot(path=folder / f"{picture.name}.png")
