@@ -226,9 +226,8 @@ class CaseForms:
             return None
         if refused is None:
             refused = self.refusals(self.trial(action, part))
-        back = self.left if self.left is not None and self.left.id == form_id(action, part) else None
         return Form(
-            id=form_id(action, part),
+            id=self.id_of(action, part),
             url=f"/cases/{self.found.number}/{action.name}",
             title=action.title,
             button=action.button or action.title,
@@ -240,7 +239,7 @@ class CaseForms:
             refused=self.whys(refused),
             draft=f"{self.actor.id}:{self.case.id}:{action.name}" if action.has_draft else "",
             takes_file=action.name == "file",
-            is_above=back is not None,
+            is_above=self.back(action, part) is not None,
         )
 
     def fields(
@@ -252,7 +251,7 @@ class CaseForms:
         hints: Mapping[str, str],
     ) -> Iterator[Shown]:
         """The reason comes last: it is about all the rest."""
-        back = self.left if self.left is not None and self.left.id == form_id(action, part) else None
+        back = self.back(action, part)
         errors = self.problem.get("errors", []) if back and self.problem else []
         for field in sorted(fields_of(action.model), key=lambda one: one.name == "reason"):
             if field.name in action.fixed or (field.kind == "ticks" and not choices.get(field.name)):
@@ -260,7 +259,7 @@ class CaseForms:
             label, hint = LABELS.get(f"{action.name}/{field.name}") or LABELS.get(field.name, (field.label, ""))
             yield Shown(
                 field=replace(field, required=True) if field.name in action.needs else field,
-                id=f"{form_id(action, part)}.{field.name}",
+                id=f"{self.id_of(action, part)}.{field.name}",
                 label=label,
                 hint=self.hint(field, hint, hints.get(field.name, "")),
                 choices=choices.get(field.name, field.choices),
@@ -268,6 +267,15 @@ class CaseForms:
                 currency=text_in(back.form, f"{field.name}.currency") if back else self.currency,
                 errors=tuple(one["message"] for one in errors if concerns(field.name, one)),
             )
+
+    def back(self, action: Action, part: str) -> Returned | None:
+        """What was typed into this form, if it is the one that came back."""
+        return self.left if self.left is not None and self.left.id == form_id(action, part) else None
+
+    def id_of(self, action: Action, part: str) -> str:
+        """Another one for the form that came back: it stays when the page is brought up to date and shows a new one."""
+        came_back = self.back(action, part) is not None
+        return f"returned.{form_id(action, part)}" if came_back else form_id(action, part)
 
     def hint(self, field: Field, *said: str) -> str:
         zone_name = f"time in {self.found.zone_name}" if field.kind == "moment" else ""

@@ -255,6 +255,7 @@ async def test_what_came_back_to_be_sent_again_stays_when_the_case_changes_once_
 
     await expect(page.locator("#messages")).to_contain_text("and once more")
     await expect(returned.locator("[name=reason]")).to_have_value("They sell rings.")
+    assert await page.locator("[id='close.reason']").count() == 1  # of the new form, which can be sent as well
 
 
 async def test_nothing_moves_while_a_page_is_loaded(site: Site) -> None:
