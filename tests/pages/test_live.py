@@ -147,7 +147,8 @@ async def test_a_page_whose_person_has_signed_out_elsewhere_says_so(site: Site) 
 async def test_a_page_that_was_signed_out_while_nobody_looked_says_so(site: Site) -> None:
     page = await site.visit("bo")
     await page.clock.install()
-    await page.goto("/queue")
+    async with page.expect_response("**/live?*"):
+        await page.goto("/queue")
     await look_away(page, hidden=True)
     await site.service.desk.submit_as_system("operator", DisablePerson(person_id="bo"), via="cli", admin=True)
     async with page.expect_response("**/live?*") as answer:
