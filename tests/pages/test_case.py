@@ -49,7 +49,7 @@ async def fill(page: Page, name: str, summary: str = "", **fields: str) -> None:
         await opening.locator("summary").click()
     for field, value in fields.items():
         await put(form(page, name).first, field.replace("__", "."), value)
-    await form(page, name).first.get_by_role("button").last.click()
+    await form(page, name).first.locator("button.main").click()
 
 
 async def put(within: Locator, name: str, value: str) -> None:
@@ -147,7 +147,7 @@ async def test_a_lost_race_keeps_the_draft_and_one_click_sends_it(site: Site) ->
     done(await service.lou.put(f"/v1/cases/{case['id']}/category", {"category": "results", "reason": "as they say"}))
 
     site.allow("412")
-    await form(page, "offer-adjustment").get_by_role("button").click()
+    await form(page, "offer-adjustment").locator("button.main").click()
     returned = page.locator("#returned")
     await expect(returned).to_contain_text("Somebody changed the case while you wrote")
     await expect(returned.locator(".since li")).to_have_count(2)

@@ -2,7 +2,9 @@
 
 import asyncio
 import gzip
+import hashlib
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -15,7 +17,7 @@ from playwright.async_api import Browser, Page, Route, expect
 
 from api.live import MAX_OF_A_SESSION
 from api.pages import live
-from api.pages.rendering import STATIC
+from api.pages.rendering import HERE, STATIC
 from tests.api.driving import Service
 from tests.pages.browsing import PHONE, Site, a_site, picture, require_accessible, require_tidy, sign_in
 from workflow.commands import AddMessage
@@ -259,6 +261,20 @@ async def test_what_came_back_to_be_sent_again_stays_when_the_case_changes_once_
     assert await page.locator("[id='close.reason']").count() == 1  # of the new form, which can be sent as well
 
 
+async def test_whoever_reads_a_history_keeps_their_place_in_it(site: Site) -> None:
+    case = await site.service.ana.investigate()
+    page = await site.visit("bo")
+    await page.goto(f"/cases/{case['number']}")
+    link = page.get_by_role("link", name="Event 1 in the replay")
+    await link.focus()
+    await link.evaluate("one => { one.isTheSame = true; }")
+    await site.service.ana.add(case["id"], "notes", text="They called.")
+
+    await expect(page.locator("#messages")).to_contain_text("They called.")
+    await expect(link).to_be_focused()
+    assert await link.evaluate("one => one.isTheSame")
+
+
 async def test_nothing_moves_while_a_page_is_loaded(site: Site) -> None:
     case = await site.service.ana.open()
     page = await site.visit("bo")
@@ -292,6 +308,7 @@ class Trial:
         self.loaded += 1
         body = f"""<!doctype html><html lang="en"><title>Trial {self.loaded}</title>
             <link rel="stylesheet" href="{STATIC.url("casework.css")}">
+            <script src="{STATIC.url("idiomorph.min.js")}" defer></script>
             <script src="{STATIC.url("live.js")}" defer></script>
             <body data-since="0"><main><h1>Trial</h1><p id="lookers" hidden></p>
             <div id="case" data-live="case:{self.case}">{self.inner}</div></main></body></html>"""
@@ -343,6 +360,25 @@ async def test_what_somebody_is_typing_is_left_alone_and_can_be_taken_along(site
     await expect(page.get_by_label("Reply")).to_have_value("Dear Una,")
     await expect(page.get_by_label("Wait")).not_to_be_checked()
     await expect(page.get_by_role("status")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    "left", ["", "<h3 id='last'>Last</h3>", "<h3 id='last'>Last</h3><ul><li id='first'>First</li></ul>"]
+)
+async def test_what_somebody_has_written_stays_though_its_part_of_the_page_goes(site: Site, left: str) -> None:
+    case = await site.service.ana.open()
+    trial = Trial(case["number"])
+    reply = "<form><label>Reply <textarea></textarea></label></form>"
+    trial.inner = f"<ol><li id='first'>First</li><li>{reply}</li></ol><h3 id='last'>Last</h3>"
+    page = await trial.visit(site, "bo")
+    await page.get_by_label("Reply").fill("Dear Una,")
+    await page.get_by_label("Reply").blur()
+    trial.inner = f"<h2>Closed</h2>{left}"
+    await site.service.ana.add(case["id"], "notes", text="again")
+
+    await expect(page.get_by_text("Closed")).to_be_visible()
+    await expect(page.get_by_text("First")).to_be_visible()
+    await expect(page.get_by_label("Reply")).to_have_value("Dear Una,")
 
 
 async def test_what_is_unfolded_or_a_scripts_own_stays_as_it_is(site: Site) -> None:
@@ -587,6 +623,15 @@ async def test_the_length_of_a_packed_page_says_nothing_of_what_is_on_it(service
     headers = cookie | {"sec-fetch-site": "same-origin"}
     signed_out = await service.client.post("http://127.0.0.1/sign-out", headers=headers, data=form)
     assert signed_out.status_code == 303
+
+
+def test_what_others_made_is_served_as_they_made_it() -> None:
+    told = (HERE / "static" / "VENDORED.md").read_text()
+    digests = dict(re.findall(r"^## (\S+)$.*?SHA-256 `(\w+)`", told, re.DOTALL | re.MULTILINE))
+
+    assert digests == {
+        name: hashlib.sha256(content).hexdigest() for name, content in STATIC.content.items() if ".min." in name
+    }
 
 
 async def test_static_files_are_packed_once(service: Service) -> None:

@@ -3,8 +3,8 @@
 //
 // When the desk says that it has changed, the page is fetched again and what is different is put in place. Whatever is
 // the same stays the very same element, with its focus, its selection and its place; a form in which somebody has typed
-// is left alone, and says so. An element with data-own is never touched. "live:updated" is sent to each region that
-// was brought up to date. Where the page's address is not the one to load (it answers a form), data-from is.
+// is left alone, and says so. An element with data-own, and an id, is never touched. "live:updated" is sent to each
+// region that was brought up to date. Where the page's address is not the one to load (it answers a form), data-from is.
 
 "use strict";
 
@@ -152,7 +152,7 @@
     for (const region of regions) {
       const found = fresh.getElementById(region.id);
       if (!found || region.isEqualNode(found)) continue;
-      bringUpToDate(region, found, !region.dataset.live.startsWith("case"));
+      bringUpToDate(region, found);
       region.dispatchEvent(new CustomEvent("live:updated", { bubbles: true }));
     }
     if (focused === document.activeElement) return;
@@ -160,76 +160,35 @@
     next?.focus({ preventScroll: true });
   }
 
-  function bringUpToDate(old, fresh, isList) {
-    if (old.nodeType !== Node.ELEMENT_NODE) {
-      if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
-      return;
-    }
-    if (old.matches(OWN) || old.isEqualNode(fresh)) return;
-    if (old.matches("form") && isBeingFilledIn(old, isList)) {
-      if (!asShown(old).isEqualNode(asShown(fresh))) hold(old, fresh);
-      return;
-    }
-    if (old.matches("form")) release(old);
-    copyAttributes(old, fresh);
-    const wanted = [...fresh.childNodes];
-    const there = [...old.childNodes].filter((one) => !one.matches?.(".held"));
-    const same = counterparts(there, wanted);
-    const used = new Set(same.values());
-    for (const one of there) if (!used.has(one) && !holds(one, isList)) one.remove();
-    let here = old.firstChild;
-    for (const one of wanted) {
-      while (here && !used.has(here)) here = here.nextSibling; // what stays though the desk shows it no more
-      const found = same.get(one);
-      if (!found) old.insertBefore(remember(document.importNode(one, true)), here);
-      else if (found === here) here = here.nextSibling;
-      else old.insertBefore(found, here);
-      if (found) bringUpToDate(found, one, isList);
-    }
-  }
-
-  // Which of the nodes that are there become which of those that are wanted: as many as can be without moving any,
-  // and whatever has the same id.
-  function counterparts(there, wanted) {
-    const best = Array.from({ length: there.length + 1 }, () => new Float64Array(wanted.length + 1));
-    for (let i = there.length - 1; i >= 0; i--) {
-      for (let j = wanted.length - 1; j >= 0; j--) {
-        const both = isAlike(there[i], wanted[j]) ? best[i + 1][j + 1] + worth(there[i], wanted[j]) : 0;
-        best[i][j] = Math.max(both, best[i + 1][j], best[i][j + 1]);
-      }
-    }
-    const found = new Map();
-    for (let i = 0, j = 0; i < there.length && j < wanted.length;) {
-      if (best[i][j] === best[i + 1][j]) i++;
-      else if (best[i][j] === best[i][j + 1]) j++;
-      else found.set(wanted[j++], there[i++]);
-    }
-    const used = new Set(found.values());
-    for (const one of wanted) {
-      if (!one.id || found.has(one)) continue;
-      const moved = there.find((old) => !used.has(old) && isAlike(old, one));
-      if (moved) found.set(one, moved);
-    }
-    return found;
-  }
-
-  function isAlike(old, fresh) {
-    if (old.nodeName !== fresh.nodeName || (old.id ?? "") !== (fresh.id ?? "")) return false;
-    return old.nodeType !== Node.ELEMENT_NODE || old.matches(OWN) === fresh.matches(OWN);
-  }
-
-  function worth(old, fresh) {
-    if (old.nodeType !== Node.ELEMENT_NODE) return 1;
-    return old.id ? 1000 : old.className === fresh.className ? 100 : 50;
-  }
-
-  // Only what is different from what the desk sent before: the rest of the attributes is for scripts and readers.
-  function copyAttributes(old, fresh) {
-    const before = served.get(old) ?? new Map();
-    const now = attributesOf(fresh);
-    for (const name of before.keys()) if (!now.has(name)) old.removeAttribute(name);
-    for (const [name, value] of now) if (before.get(name) !== value) old.setAttribute(name, value);
-    served.set(old, now);
+  // Idiomorph finds out which element becomes which, by their ids above all, and asks before it does anything to one.
+  function bringUpToDate(region, fresh) {
+    const isList = !region.dataset.live.startsWith("case");
+    const forms = [region, ...region.querySelectorAll("form")].filter((one) => one.matches("form"));
+    const drafts = forms.filter((form) => isBeingFilledIn(form, isList));
+    let before, now; // the attributes of the element at hand
+    Idiomorph.morph(region, fresh, {
+      restoreFocus: false, // it would scroll there
+      callbacks: {
+        beforeNodeMorphed(old, wanted) {
+          if (old.nodeType !== Node.ELEMENT_NODE) return true;
+          if (old.matches(OWN)) return false;
+          if (drafts.includes(old)) {
+            hold(old, wanted);
+            return false;
+          }
+          if (old.matches("form")) release(old);
+          [before, now] = [served.get(old), attributesOf(wanted)];
+          served.set(old, now);
+          return true;
+        },
+        // Only what is different from what the desk sent before: the rest of the attributes is for scripts and readers.
+        beforeAttributeUpdated: (name) => before?.get(name) !== now.get(name),
+        beforeNodeRemoved: (node) => !node.matches?.(OWN) && !drafts.some((form) => node.contains(form)),
+        afterNodeAdded: remember,
+      },
+    });
+    // It does not ask about an element of which some part with an id has gone elsewhere.
+    for (const form of drafts) if (!form.isConnected) region.append(form);
   }
 
   function attributesOf(element) {
@@ -238,7 +197,7 @@
 
   function remember(node) {
     if (node.nodeType !== Node.ELEMENT_NODE) return node;
-    for (const one of [node, ...node.querySelectorAll("*")]) served.set(one, attributesOf(one));
+    for (const one of [node, ...node.querySelectorAll("*")]) if (!served.has(one)) served.set(one, attributesOf(one));
     return node;
   }
 
@@ -258,20 +217,16 @@
     return Math.max([...select.options].findLastIndex((one) => one.defaultSelected), 0);
   }
 
-  function holds(node, isList) {
-    if (node.nodeType !== Node.ELEMENT_NODE) return false;
-    if (node.matches(`.held, ${OWN}`)) return true;
-    return [node, ...node.querySelectorAll("form")].some((one) => one.matches("form") && isBeingFilledIn(one, isList));
-  }
-
   // Without what is another each time a form is made.
   function asShown(form) {
     const copy = form.cloneNode(true);
+    release(copy);
     for (const one of copy.querySelectorAll("[name=key], [name=csrf]")) one.removeAttribute("value");
     return copy;
   }
 
   function hold(form, fresh) {
+    if (asShown(form).isEqualNode(asShown(fresh))) return;
     release(form);
     const line = Object.assign(document.createElement("p"), { className: "note held", textContent: "This has changed meanwhile. " });
     const show = Object.assign(document.createElement("button"), { type: "button", textContent: "Show, and keep what I wrote" });
@@ -280,15 +235,14 @@
     show.addEventListener("click", () => {
       const shown = remember(document.importNode(fresh, true));
       for (const field of form.elements) carryOver(field, shown.elements[field.name]);
-      line.remove();
       form.replaceWith(shown);
       shown.querySelector("textarea, input:not([type=hidden]), select, button")?.focus();
     });
-    form.after(line); // what somebody is typing in stays where it is
+    form.append(line); // what somebody is typing in stays where it is
   }
 
   function release(form) {
-    if (form.nextElementSibling?.matches(".held")) form.nextElementSibling.remove();
+    form.querySelector(".held")?.remove();
   }
 
   function carryOver(field, shown) {
