@@ -18,7 +18,7 @@ demo-data: .venv/run.stamp .casework/secret_key ## Fill the demonstration desk i
 	@$(desk) demo --url http://127.0.0.1:$(PORT)
 
 test: .venv/dev.stamp ## Run every test, or some: make test ARGS='-k refund'
-	@$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(bin)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/dev.stamp ## Check format, lint, types, imports, file sizes and pins
 	@$(bin)/ruff format --check .

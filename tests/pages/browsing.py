@@ -112,6 +112,17 @@ async def a_site(service: Service, browser: Browser) -> AsyncIterator[Site]:
     assert not site.faults, "\n".join(site.faults)
 
 
+async def look_away(page: Page, *, hidden: bool) -> None:
+    """A page that cannot be seen is not brought up to date: nothing moves while something in it is clicked."""
+    await page.evaluate(
+        """hidden => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
 async def require_accessible(page: Page) -> None:
     """By the rules of axe-core for WCAG 2.2 AA."""
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]

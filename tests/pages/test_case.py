@@ -12,7 +12,7 @@ from httpx2 import Response
 from playwright.async_api import Locator, Page, expect
 
 from tests.api.driving import Json, Service, a_fresh_purchase, a_purchase, done, euros
-from tests.pages.browsing import DESKTOP, PHONE, Site, picture, require_accessible, require_tidy, sign_in
+from tests.pages.browsing import DESKTOP, PHONE, Site, look_away, picture, require_accessible, require_tidy, sign_in
 from workflow import commands as c
 from workflow.states import Direction
 
@@ -143,6 +143,7 @@ async def test_a_lost_race_keeps_the_draft_and_one_click_sends_it(site: Site) ->
     await put(form(page, "offer-adjustment"), "data.description", "another audience")
     await put(form(page, "offer-adjustment"), "data.answer_by", "2026-03-12")
     await put(form(page, "offer-adjustment"), "reason", "they would rather go on")
+    await look_away(page, hidden=True)
     await service.bo.add(case["id"], "notes", text="I have asked the client")
     done(await service.lou.put(f"/v1/cases/{case['id']}/category", {"category": "results", "reason": "as they say"}))
 
@@ -180,6 +181,7 @@ async def test_a_draft_outlives_a_reload_a_lost_race_and_the_session(site: Site)
     await expect(page.locator(".kept").first).to_contain_text("Your draft of")
 
     site.allow("412")
+    await look_away(page, hidden=True)
     await service.bo.add(case["id"], "notes", text="meanwhile")
     await reply.fill("Dear Una, we have looked")
     await form(page, "reply").get_by_role("button", name="Send").click()
@@ -227,6 +229,7 @@ async def test_all_of_it_works_without_javascript(site: Site) -> None:
 
     site.allow("409")
     await page.locator("#close summary").click()
+    await look_away(page, hidden=True)
     await site.service.bo.add(case["id"], "messages", text="Wait!", direction="inbound")
     await put(form(page, "close"), "data.resolution", "explained")
     await put(form(page, "close"), "reason", "done")

@@ -19,7 +19,7 @@ from api.live import MAX_OF_A_SESSION
 from api.pages import live
 from api.pages.rendering import HERE, STATIC
 from tests.api.driving import Service
-from tests.pages.browsing import PHONE, Site, a_site, picture, require_accessible, require_tidy, sign_in
+from tests.pages.browsing import PHONE, Site, a_site, look_away, picture, require_accessible, require_tidy, sign_in
 from workflow.commands import AddMessage
 from workflow.people import DisablePerson
 from workflow.states import Direction
@@ -116,16 +116,6 @@ async def test_whoever_comes_from_another_tab_sees_what_happened_meanwhile(site:
     await look_away(page, hidden=False)
 
     await expect(page.locator(f"#{case['number']}")).to_have_count(0)
-
-
-async def look_away(page: Page, *, hidden: bool) -> None:
-    await page.evaluate(
-        """hidden => {
-            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
-            document.dispatchEvent(new Event("visibilitychange"));
-        }""",
-        hidden,
-    )
 
 
 async def test_a_page_whose_person_has_signed_out_elsewhere_says_so(site: Site) -> None:
@@ -259,6 +249,22 @@ async def test_what_came_back_to_be_sent_again_stays_when_the_case_changes_once_
     await expect(page.locator("#messages")).to_contain_text("and once more")
     await expect(returned.locator("[name=reason]")).to_have_value("They sell rings.")
     assert await page.locator("[id='close.reason']").count() == 1  # of the new form, which can be sent as well
+
+
+async def test_a_draft_that_was_found_again_is_not_said_to_have_changed(site: Site) -> None:
+    case = await site.service.ana.investigate()
+    page = await site.visit("bo")
+    await page.goto(f"/cases/{case['number']}")
+    note = page.locator("#note textarea")
+    await page.locator("#note summary").click()
+    await note.fill("She is patient.")
+    await page.reload()
+    await expect(page.locator(".kept")).to_contain_text("Your draft of")
+    await site.service.ana.add(case["id"], "notes", text="They called.")
+
+    await expect(page.locator("#messages")).to_contain_text("They called.")
+    await expect(note).to_have_value("She is patient.")
+    await expect(page.locator(".held")).to_have_count(0)
 
 
 async def test_whoever_reads_a_history_keeps_their_place_in_it(site: Site) -> None:

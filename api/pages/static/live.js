@@ -217,10 +217,10 @@
     return Math.max([...select.options].findLastIndex((one) => one.defaultSelected), 0);
   }
 
-  // Without what is another each time a form is made.
+  // Without what is another each time a form is made, and what is said here of what somebody wrote.
   function asShown(form) {
     const copy = form.cloneNode(true);
-    release(copy);
+    for (const one of copy.querySelectorAll(".held, .kept")) one.remove();
     for (const one of copy.querySelectorAll("[name=key], [name=csrf]")) one.removeAttribute("value");
     return copy;
   }
