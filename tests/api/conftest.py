@@ -1,54 +1,46 @@
 """Tests of the service get one that runs, on each of the two databases, with everybody at their desk."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+import os
+import re
+import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from tests.api.driving import Clock, Service, prepare, running
-from tests.databases import PostgresServer, copy_sqlite
-from tests.storage import conftest as databases
+from tests.api.driving import Clock, Service, running
 
-postgres = databases.postgres
-postgres_template = databases.postgres_template
-sqlite_template = databases.sqlite_template
-backend = databases.backend
-database_url = databases.database_url
-
-
-@pytest.fixture(scope="session")
-def sqlite_desk(sqlite_template: str, tmp_path_factory: pytest.TempPathFactory) -> str:
-    url = copy_sqlite(sqlite_template, tmp_path_factory.mktemp("desk") / "casework.db")
-    asyncio.run(prepare(url))
-    return url
-
-
-@pytest.fixture(scope="session")
-def postgres_desk(postgres: PostgresServer, postgres_template: str) -> str:
-    url = postgres.new_database(template=postgres_template)
-    asyncio.run(prepare(url))
-    return url
-
-
-@pytest.fixture
-def desk_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of the test's own with the desk and its people in it."""
-    if backend == "sqlite":
-        yield copy_sqlite(request.getfixturevalue("sqlite_desk"), tmp_path / "desk.db")
-        return
-    server: PostgresServer = request.getfixturevalue("postgres")
-    url = server.new_database(template=request.getfixturevalue("postgres_desk"))
-    yield url
-    server.drop_database(url)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+HERE = Path(__file__).parent
 
 
 @pytest.fixture
 async def service(desk_url: str, clock: Clock, tmp_path: Path) -> AsyncIterator[Service]:
     async with running(desk_url, clock, key_folder=tmp_path / "keys") as service:
         yield service
+
+
+# What these are about lies above the database: each of their tests runs on one of the two, the one half here, the other
+# there. What is asked and kept runs on both wherever it is tested, here and in tests/storage.
+ABOVE_THE_DATABASE = re.compile(
+    r"test_(audit|auditing_commands|cli|client_links|exports|history|live|logs|oidc|publishing|replay_command|reports"
+    r"|roles|routing)\.py"
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """All of them on both: TEST_BOTH=true."""
+    left_out = [] if os.environ.get("TEST_BOTH") == "true" else [one for one in items if is_of_the_other_half(one)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [one for one in items if one not in set(left_out)]
+
+
+def is_of_the_other_half(item: pytest.Item) -> bool:
+    if HERE not in item.path.parents or not ABOVE_THE_DATABASE.fullmatch(item.path.name):
+        return False
+    if not isinstance(item, pytest.Function) or "backend" not in getattr(getattr(item, "callspec", None), "params", {}):
+        return False
+    if any("backend" in one.args[0] for one in item.iter_markers("parametrize")):
+        return False
+    chosen = ("sqlite", "postgresql")[zlib.crc32(item.originalname.encode()) % 2]
+    return item.callspec.params["backend"] != chosen

@@ -1,5 +1,6 @@
 """Every route of the service, with who may use it and a request that makes sense there."""
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -125,6 +126,7 @@ ROUTES: dict[str, Route] = {
 }
 
 
+@cache
 def served() -> dict[str, APIRoute]:
     """The routes that there are."""
     return {f"{method} {one.path_format}": one for one in documented_routes() for method in one.methods or ()}

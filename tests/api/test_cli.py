@@ -17,10 +17,7 @@ from storage.database import open_database
 from tests.databases import PostgresServer, raw_sql, sqlite_url
 from tests.processes import PROGRAM, ROOT, casework, environment
 from tests.shared import shared_path
-from tests.storage import conftest as databases
 from workflow.canonical import canonical, leaf_hash
-
-empty_url = databases.empty_url
 
 LETTER = """\
 From: Una =?utf-8?b?4oCu?= <una@example.com>

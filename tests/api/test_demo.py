@@ -19,14 +19,11 @@ from storage.keys import ensure_key
 from storage.verify import verify
 from tests.databases import copy_sqlite, sqlite_url
 from tests.processes import key_folder
-from tests.storage import conftest as databases
 from workflow.cases import Case
 from workflow.events import AttemptRefused, Recorded
 from workflow.policy import Category
 from workflow.roles import STAFF_ROLES
 from workflow.states import CaseState, CompensationKind, ProposalStatus, Resolution
-
-empty_url = databases.empty_url
 
 NOW = datetime(2026, 3, 5, 15, 30, tzinfo=UTC)
 TODAY = datetime.combine(NOW, time.min, UTC)

@@ -17,13 +17,10 @@ from tests.api.driving import Json, Person, Service, a_purchase, day, done, refu
 from tests.api.routes import a_furnished_case
 from tests.databases import raw_sql
 from tests.processes import casework
-from tests.storage import conftest as databases
 from workflow.canonical import canonical, leaf_hash
 from workflow.events import EVENT_TYPES
 from workflow.policy import Category
 from workflow.states import CaseState
-
-empty_url = databases.empty_url
 
 EVENTS, CASES = "/v1/exports/events", "/v1/exports/cases"
 

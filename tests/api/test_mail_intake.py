@@ -27,7 +27,6 @@ from storage.desk import ensure_desk
 from storage.submissions import Receipt, Submission, Unavailable
 from storage.tables import EventRow, columns
 from tests.shared import shared_path
-from tests.storage import conftest as databases
 from workflow.cases import Case
 from workflow.commands import CloseData, Command, Fire, SetParticipants
 from workflow.events import AttachmentAdded, EventData, MailSetAside, MessageReceived, Opened
@@ -35,14 +34,6 @@ from workflow.people import AddPerson
 from workflow.policy import Category
 from workflow.roles import Role, system_actor
 from workflow.states import CaseState, Resolution, Trigger
-
-postgres, postgres_template, sqlite_template, backend, database_url = (
-    databases.postgres,
-    databases.postgres_template,
-    databases.sqlite_template,
-    databases.backend,
-    databases.database_url,
-)
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 LEAD = "lead-1"

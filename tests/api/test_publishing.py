@@ -19,11 +19,7 @@ from storage.checkpoints import Signed
 from storage.notes import Note, Verifier
 from tests.databases import raw_sql, sqlite_url
 from tests.processes import casework, key_folder
-from tests.storage import conftest as databases
 from tests.storage.test_verify import undefended
-
-postgres = databases.postgres
-empty_url = databases.empty_url
 
 SIGNED = Signed(origin="desk", size=3, root="ab" * 32, note="desk\n3\nq80=\n\n— desk AAAA\n", at="")
 

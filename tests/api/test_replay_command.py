@@ -10,11 +10,8 @@ from typer.testing import CliRunner
 from api.cli import cli
 from tests.databases import copy_sqlite, raw_sql, sqlite_url
 from tests.processes import casework
-from tests.storage import conftest as databases
 from tests.storage.full_desk import fill
 from tests.storage.test_verify import undefended
-
-database_url = databases.database_url
 
 
 @pytest.fixture

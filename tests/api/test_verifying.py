@@ -15,9 +15,6 @@ from api.verifying import Verified, keep, last_result, result_file, scheduled, v
 from tests.api.driving import Service, done
 from tests.databases import raw_sql
 from tests.processes import casework, key_folder, serving
-from tests.storage import conftest as databases
-
-empty_url = databases.empty_url
 
 LETTER = "From: una@example.com\nTo: support@localhost\nSubject: The banners\nMessage-ID: <1@x>\n\nThey never ran.\n"
 PATIENCE_SECONDS = 60

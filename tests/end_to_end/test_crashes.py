@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.api import conftest as desks
 from tests.api.driving import prepare
 from tests.databases import PostgresServer, copy_sqlite, migrate, raw_sql
 from tests.end_to_end.crashing import (
@@ -24,8 +23,6 @@ from tests.end_to_end.crashing import (
     serve_carelessly,
 )
 from tests.shared import lacking
-
-sqlite_desk = desks.sqlite_desk
 
 KILLS = int(os.environ.get("TEST_KILLS", "20"))
 CLIENTS = 8

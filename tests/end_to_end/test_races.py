@@ -13,13 +13,9 @@ from httpx2 import Response
 
 from storage.database import open_database
 from storage.verify import verify
-from tests.api import conftest as desks
 from tests.api.driving import Service, a_purchase, an_inquiry, done, euros
 from tests.databases import copy_sqlite, raw_sql
 from tests.processes import serving
-
-sqlite_desk = desks.sqlite_desk
-postgres_desk = desks.postgres_desk
 
 CLIENTS, ATTEMPTS = 50, 8
 REPEATS = 20

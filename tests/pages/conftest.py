@@ -9,18 +9,8 @@ from argon2 import PasswordHasher
 from playwright.async_api import Browser, async_playwright
 
 from api import passwords
-from tests.api import conftest as desks
 from tests.api.driving import Clock, Service, running
 from tests.pages.browsing import Site, a_site, start_browser
-
-postgres = desks.postgres
-postgres_template = desks.postgres_template
-sqlite_template = desks.sqlite_template
-sqlite_desk = desks.sqlite_desk
-postgres_desk = desks.postgres_desk
-database_url = desks.database_url
-desk_url = desks.desk_url
-clock = desks.clock
 
 HERE = Path(__file__).parent
 
