@@ -72,7 +72,7 @@ desk = export CASEWORK_SECRET_KEY="$${CASEWORK_SECRET_KEY:-$$(cat .casework/secr
 
 .venv/dev.stamp: requirements/dev.txt .venv/run.stamp
 	@echo 'Installing what its tests and checks need …'
-	@$(pip) install --quiet --require-hashes --requirement requirements/dev.txt || { $(offline); }
+	@$(pip) install --quiet --no-compile --require-hashes --requirement requirements/dev.txt || { $(offline); }
 	@touch $@
 
 # The first Python on the PATH that is new enough.

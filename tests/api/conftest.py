@@ -23,7 +23,7 @@ async def service(desk_url: str, clock: Clock, tmp_path: Path) -> AsyncIterator[
 # there. What is asked and kept runs on both wherever it is tested, here and in tests/storage.
 ABOVE_THE_DATABASE = re.compile(
     r"test_(audit|auditing_commands|cli|client_links|exports|history|live|logs|oidc|publishing|replay_command|reports"
-    r"|roles|routing)\.py"
+    r"|roles|routing|verifying)\.py"
 )
 
 
