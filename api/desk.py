@@ -65,7 +65,7 @@ class Desk:
         self.secret = settings.secret or secrets.token_bytes()  # without one, nothing is recognised after a restart
         self.database = database
         self.clock = clock
-        self.ledger = Ledger(database.writer(clock))
+        self.ledger = Ledger(database.writer(clock, settings.effects))
         self.sequencer = Sequencer(database, clock=clock)
         self.erasures = Erasures(database, self.ledger, clock)
         self.insights = Insights(database, self.sequencer)

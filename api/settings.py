@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from workflow.effects import LETTERS, EffectKind
 from workflow.errors import UnknownTimeZone
 from workflow.timezones import zone
 
@@ -28,7 +29,8 @@ class Settings(BaseSettings):
     )
     public_audit_log: bool = Field(default=False, description="serve /audit/ to anybody, without a token")
     smtp_url: SecretStr | None = Field(
-        default=None, description="smtp[s]://[user:password@]host[:port], for checkpoints that are sent by mail"
+        default=None,
+        description="smtp[s]://[user:password@]host[:port]: what mail leaves by, letters to clients included",
     )
     timezone: str = Field(default="UTC", description="IANA name; fixed when the desk is created")
     secret_key: SecretStr | None = Field(
@@ -89,6 +91,11 @@ class Settings(BaseSettings):
     @property
     def erasures_in(self) -> Path:
         return self.keys_in if self.erasure_folder is None else self.erasure_folder
+
+    @property
+    def effects(self) -> frozenset[EffectKind]:
+        """What can be carried out with these settings."""
+        return LETTERS if self.smtp_url else frozenset()
 
     @property
     def secret(self) -> bytes:

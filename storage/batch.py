@@ -5,8 +5,9 @@ a refused one leaves nothing behind but the record of the attempt.
 """
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
 
@@ -27,7 +28,7 @@ from workflow.cases import Case, Purchase, booked_slot, chain_of
 from workflow.deadlines import next_due
 from workflow.deciding import decide, erase_mail, forbid_unless, require_target, roles_of
 from workflow.desk import POLICY_CHAIN, AddPolicy, DrawSample, SingleCommand, decide_policy, single_event
-from workflow.effects import EffectKind, effects_of
+from workflow.effects import LETTERS, EffectKind, effects_of, lane_of
 from workflow.errors import NotFound, Refused, StaleVersion, bad_field
 from workflow.events import Draft, Recorded, at_text
 from workflow.findings import (
@@ -60,6 +61,7 @@ from workflow.people import (
 from workflow.policy import version_in_force
 from workflow.replaying import evolve
 from workflow.roles import AUDITORS, Actor
+from workflow.settling import CancelEffect, EffectCommand, Pending, RetryEffect, SettleEffect, decide_effect
 from workflow.states import ResumeReason, Trigger
 
 MICROSECOND = timedelta(microseconds=1)
@@ -67,8 +69,8 @@ MICROSECOND = timedelta(microseconds=1)
 # Bulky, and shown by no answer about the case itself.
 UNCACHED_FIELDS = frozenset({"text", "message"})
 
-# Effects that take the texts of the client somewhere.
-LETTERS = frozenset({EffectKind.ACKNOWLEDGE.value, EffectKind.LETTER.value})
+# Which effects are planned where nobody says otherwise: none that nothing would carry out.
+NO_EFFECTS: frozenset[EffectKind] = frozenset()
 
 # The texts that a search looks into.
 FOUND_BY: dict[type[e.EventData], tuple[str, ...]] = {
@@ -100,10 +102,11 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     kept: bool = False  # which of the case's texts and files have not been erased
     finding: str = ""  # the chain of one, which this adds to
     mail: str = ""  # the chain of one that was set aside, and what is kept of it
+    effect: int = 0  # of the outbox
 
     @property
     def nothing(self) -> bool:
-        return not (self.purchases or self.hosts or self.cases or self.kept or self.finding or self.mail)
+        return not (self.purchases or self.hosts or self.cases or self.kept or self.finding or self.mail or self.effect)
 
 
 # Of which identity a provider's issuer and subject are.
@@ -115,6 +118,12 @@ FINDINGS_OF = f"""
     SELECT chain FROM events WHERE type = 'finding_opened'
     AND substr(chain, 1, {len(FINDINGS) + 1} + length({{0}})) = '{FINDINGS}' || {{0}} || ':'
 """  # noqa: S608 - places
+
+# An effect as `effect_of` takes it. With the place of its number.
+EFFECT = """
+    SELECT o.id, o.chain, o.seq, o.kind, o.target, o.status, o.fence, e.body FROM outbox AS o
+    JOIN events AS e ON e.chain = o.chain AND e.seq = o.seq WHERE o.id = {}
+"""
 
 # Of one chain, oldest first. With the place of its name.
 HISTORY = "SELECT body, hash FROM events WHERE chain = {} ORDER BY seq"
@@ -147,6 +156,8 @@ def needs_of(submission: Submission, case: Case | None) -> Needs:
             return Needs(cases=(other,))
         case c.Erase(mail=mail):
             return Needs(mail=mail) if mail else Needs(kept=True)
+        case SettleEffect() | RetryEffect() | CancelEffect():
+            return Needs(effect=command.effect)
         case OpenFinding() | AnswerFinding() | CloseFinding():
             return Needs(finding=finding_chain(str(submission.case_id), command.finding_id))
         case _:
@@ -186,6 +197,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     kept: dict[str, list[tuple[int, str]]] = msgspec.field(default_factory=dict)  # chain → (seq, field), see KEPT
     findings: dict[str, Finding] = msgspec.field(default_factory=dict)  # by chain
     mails: dict[str, list[Recorded]] = msgspec.field(default_factory=dict)  # set aside; their events by chain
+    effects: dict[int, Pending] = msgspec.field(default_factory=dict)  # of the outbox, by number
     keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, chain, seq, version)
     mail_refs: set[str] = msgspec.field(default_factory=set)  # which of those that are to be remembered are known
     known_addresses: set[str] = msgspec.field(default_factory=set)  # which of those of new people are somebody's
@@ -196,9 +208,10 @@ class Loaded(msgspec.Struct, kw_only=True):
 class Batch:
     """Decides submissions one after the other and gathers what is to be written."""
 
-    def __init__(self, loaded: Loaded, now: datetime) -> None:
+    def __init__(self, loaded: Loaded, now: datetime, effects: frozenset[EffectKind] = NO_EFFECTS) -> None:
         self.loaded = loaded
         self.now = now
+        self.planned = effects
         self.decided_people: set[str] = set()  # whose version the write depends on
         self.changed: dict[str, Entry] = {}  # case id → as it will be; the version it replaces in `replaces`
         self.replaces: dict[str, int] = {}
@@ -211,6 +224,7 @@ class Batch:
         self.personal: list[Row] = []
         self.attachments: list[Row] = []
         self.outbox: list[Row] = []
+        self.effects: dict[int, Pending] = {}  # of the outbox, as they stand from now on
         self.keys: list[Row] = []
         self.mail_refs: list[Row] = []
         self.tokens: list[Row] = []
@@ -242,18 +256,9 @@ class Batch:
         if any(ref.startswith("mail:") and ref in self.loaded.mail_refs for ref in submission.mail_refs):
             raise DuplicateMail
         try:
-            if isinstance(submission.command, PersonCommand):
-                return self.change_person(submission, submission.command, actor)
-            if isinstance(submission.command, AddPolicy):
-                return self.add_policy(submission, submission.command, actor)
-            if isinstance(submission.command, FindingCommand):
-                return self.change_finding(submission, submission.command, actor)
-            if isinstance(submission.command, DrawSample):
-                forbid_unless(actor, AUDITORS, submission.command)
-            if isinstance(submission.command, SingleCommand):
-                receipt = self.append_single(*single_event(submission.command), submission, actor)
-                self.remember(submission, receipt.events[0].event.chain, 1, 1)
-                return receipt
+            for kind, carry_out in CHANGES:
+                if isinstance(submission.command, kind):
+                    return carry_out(self, submission, submission.command, actor)
             return self.change_case(submission, actor)
         except Refused as refused:
             self.record_attempt(submission, actor, refused)
@@ -385,8 +390,9 @@ class Batch:
     def follow_up(self, case: Case, recorded: Recorded, draft: Draft) -> None:
         """What other tables learn from the event."""
         data = recorded.data
-        for kind in effects_of(data, draft.trigger):
-            self.outbox.append((recorded.event.chain, recorded.event.seq, kind.value, recorded.event.at))
+        for kind in effects_of(recorded):
+            if kind in self.planned:
+                self.plan(recorded, kind)
         if isinstance(data, e.PurchaseChanged):
             self.purchases[data.purchase.reference] = data.purchase
             for sharing in self.loaded.linked.values():
@@ -402,6 +408,12 @@ class Batch:
             self.words.setdefault(case.number, []).extend(texts)
         if draft.trigger is not None:
             self.book(case)
+
+    def plan(self, recorded: Recorded, kind: EffectKind, target: str = "") -> None:
+        """In the order of OUTBOX_COLUMNS."""
+        event = recorded.event
+        lane = lane_of(kind, event.chain, target)
+        self.outbox.append((event.chain, event.seq, kind.value, target, lane, event.at, event.at))
 
     def list_proposals(self, before: Case | None, case: Case) -> None:
         if not case.proposals:
@@ -530,6 +542,17 @@ class Batch:
         self.remember(submission, chain, finding.version, finding.version)
         return Receipt(finding=finding, events=(sealed.recorded,), seq=finding.version)
 
+    # Effects.
+
+    def change_effect(self, submission: Submission, command: EffectCommand, actor: Actor) -> Receipt:
+        effect = self.effects.get(command.effect) or self.loaded.effects.get(command.effect)
+        if effect is None:
+            raise NotFound("effect")
+        draft, self.effects[effect.id] = decide_effect(effect, command, actor)
+        receipt = self.append_single("effect", draft, submission, actor)
+        self.remember(submission, receipt.events[0].event.chain, 1, 1)
+        return receipt
+
     # Chains of one event.
 
     def record_attempt(self, submission: Submission, actor: Actor, refused: Refused) -> None:
@@ -544,6 +567,13 @@ class Batch:
             refusals=tuple(refusal.code for refusal in refused.refusals),
         )
         self.append_single("refusal", Draft(data=data), submission, actor)
+
+    def add_single(self, submission: Submission, command: SingleCommand, actor: Actor) -> Receipt:
+        if isinstance(command, DrawSample):
+            forbid_unless(actor, AUDITORS, command)
+        receipt = self.append_single(*single_event(command), submission, actor)
+        self.remember(submission, receipt.events[0].event.chain, 1, 1)
+        return receipt
 
     def append_single(self, kind: str, draft: Draft, submission: Submission, actor: Actor) -> Receipt:
         """An event that is a chain by itself."""
@@ -652,9 +682,24 @@ class Batch:
         for entry in self.changed.values():
             yield Entry(case=entry.case, texts=entry.texts, stored_version=entry.case.version)
 
+    def effect_rows(self) -> list[Row]:
+        """Status, fence and when it is due from now on; its number, and the fence that it had."""
+        before, now = self.loaded.effects, at_text(self.now)
+        return [(one.status, one.fence, now, number, before[number].fence) for number, one in self.effects.items()]
+
     @property
     def is_empty(self) -> bool:
         return not (self.events or self.keys)
+
+
+# What is no case's.
+CHANGES: tuple[tuple[Any, Callable[[Batch, Submission, Any, Actor], Receipt]], ...] = (
+    (PersonCommand, Batch.change_person),
+    (AddPolicy, Batch.add_policy),
+    (FindingCommand, Batch.change_finding),
+    (EffectCommand, Batch.change_effect),
+    (SingleCommand, Batch.add_single),
+)
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -663,6 +708,32 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     chain: str
     seq: int
     version: int
+
+
+OUTBOX_COLUMNS = ("chain", "seq", "kind", "target", "lane", "at", "due_at")
+
+
+def effect_of(row: Row) -> Pending:
+    """From a row of EFFECT."""
+    number, chain, seq, kind, target, status, fence, body = row
+    return Pending(
+        id=number,
+        chain=chain,
+        seq=seq,
+        kind=EffectKind(kind),
+        target=target,
+        case=case_of(chain, body),
+        status=status,
+        fence=fence,
+    )
+
+
+def case_of(chain: str, body: str) -> str | None:
+    """Which case an event is about: its chain's, or the one that it names."""
+    if chain.startswith(chain_of("")):
+        return case_id_of(chain)
+    named = msgspec.json.decode(body)["data"].get("case")
+    return str(named) if named else None
 
 
 # What a case is filed under, and what every event changes.

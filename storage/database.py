@@ -15,12 +15,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool, StaticPool
 
 from storage import schema
+from storage.batch import NO_EFFECTS
 from storage.postgres_writer import LOST, PostgresWriter
 from storage.signals import Hear, PostgresSignals, Signals, Silence
 from storage.sqlite import connect, driver, is_statement_wrong
 from storage.sqlite_writer import SqliteWriter
 from storage.submissions import Unavailable
 from storage.writer import Clock, Writer
+from workflow.effects import EffectKind
 
 AnyRow = Row[*tuple[Any, ...]]
 Rows = Sequence[AnyRow]
@@ -92,8 +94,8 @@ class Database(ABC):
         """Carry out something small in one transaction that may write; the commands of a ledger get their turns."""
 
     @abstractmethod
-    def writer(self, clock: Clock = utc_now) -> Writer:
-        """For one ledger."""
+    def writer(self, clock: Clock = utc_now, effects: frozenset[EffectKind] = NO_EFFECTS) -> Writer:
+        """For one ledger. `effects` are the kinds that somebody will carry out; no others are planned."""
 
     @abstractmethod
     def signals(self, hear: Hear) -> Signals:
@@ -164,8 +166,8 @@ class SqliteDatabase(Database):
 
         return await self.run(at_once)
 
-    def writer(self, clock: Clock = utc_now) -> Writer:
-        self.ledgers_writer = SqliteWriter(self.path, clock)
+    def writer(self, clock: Clock = utc_now, effects: frozenset[EffectKind] = NO_EFFECTS) -> Writer:
+        self.ledgers_writer = SqliteWriter(self.path, clock, effects)
         return self.ledgers_writer
 
     def signals(self, hear: Hear) -> Signals:  # noqa: ARG002 - there is nobody to hear
@@ -213,8 +215,8 @@ class PostgresDatabase(Database):
     async def transact(self, work: Callable[[Connection], T]) -> T:
         return await self.run(work)
 
-    def writer(self, clock: Clock = utc_now) -> Writer:
-        return PostgresWriter(self.url, clock)
+    def writer(self, clock: Clock = utc_now, effects: frozenset[EffectKind] = NO_EFFECTS) -> Writer:
+        return PostgresWriter(self.url, clock, effects)
 
     def signals(self, hear: Hear) -> Signals:
         return PostgresSignals(self.url, hear)

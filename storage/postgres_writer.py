@@ -19,15 +19,18 @@ from storage import search
 from storage.batch import (
     CAN_GO,
     CASE_COLUMNS,
+    EFFECT,
     FINDINGS_OF,
     HISTORY,
     KEPT,
     KNOWN_ADDRESS,
     KNOWN_IDENTITY,
-    LETTERS,
+    NO_EFFECTS,
+    OUTBOX_COLUMNS,
     Batch,
     Loaded,
     Repeat,
+    effect_of,
     needs_of,
 )
 from storage.cache import Cache
@@ -40,6 +43,7 @@ from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
 from workflow.commands import OpenCase
 from workflow.desk import AddPolicy
+from workflow.effects import LETTERS, EffectKind
 from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
@@ -61,7 +65,7 @@ TEXT, INT, BIGINT, BYTES, BOOL = "text[]", "int[]", "bigint[]", "bytea[]", "bool
 EVENT_TYPES = (TEXT, INT, INT, *(TEXT,) * 9)
 CASE_TYPES = (TEXT, BIGINT, TEXT, TEXT, TEXT, TEXT, TEXT, INT, TEXT, TEXT, BOOL, TEXT, TEXT, TEXT)
 PERSONAL_COLUMNS, PERSONAL_TYPES = ("chain", "seq", "field", "salt", "value"), (TEXT, INT, TEXT, BYTES, TEXT)
-OUTBOX_COLUMNS, OUTBOX_TYPES = ("chain", "seq", "kind", "at"), (TEXT, INT, TEXT, TEXT)
+OUTBOX_TYPES = (TEXT, INT, *(TEXT,) * 5)
 KEY_COLUMNS = ("key", "fingerprint", "chain", "seq", "version", "at")
 KEY_TYPES = (TEXT, TEXT, TEXT, INT, INT, TEXT)
 
@@ -159,6 +163,12 @@ DELETE_PROPOSALS = (
     "DELETE FROM open_proposals USING unnest($1::text[], $2::text[]) AS u (case_id, proposal)"
     " WHERE open_proposals.case_id = u.case_id AND open_proposals.proposal = u.proposal"
 )
+# Locked by now.
+CHANGE_EFFECTS = (
+    "UPDATE outbox SET status = u.status, fence = u.fence, due_at = u.due_at, failures = 0"
+    " FROM unnest($1::text[], $2::int[], $3::text[], $4::bigint[], $5::int[]) AS u (status, fence, due_at, id, before)"
+    " WHERE outbox.id = u.id AND outbox.fence = u.before"
+)
 INSERT_WORDS = (
     "INSERT INTO case_search (number, words) SELECT n, w::tsvector FROM unnest($1::bigint[], $2::text[]) AS u (n, w)"
 )
@@ -193,9 +203,10 @@ def columns_of(rows: Sequence[Row], width: int) -> list[Sequence[Any]]:
 
 
 class PostgresWriter:
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, effects: frozenset[EffectKind] = NO_EFFECTS) -> None:
         self.url = url
         self.clock = clock
+        self.effects = effects
         self.cache = Cache()
         self.known_directory: Directory | None = None
         self.connection: asyncpg.Connection[Any] | None = None
@@ -273,7 +284,7 @@ class PostgresWriter:
                 self.known_directory = await self.load_directory(connection)
             loaded = Loaded(directory=self.known_directory)
             await self.load_entries(connection, loaded, [one.case_id for one in submissions if one.case_id], lock=False)
-            batch = Batch(loaded, self.clock())
+            batch = Batch(loaded, self.clock(), self.effects)
             simple = {index: one for index, one in enumerate(submissions) if self.is_simple(batch, one)}
             opening = sum(isinstance(one.command, OpenCase) for one in simple.values())
             numbers = await self.numbers(connection, opening)
@@ -392,7 +403,7 @@ class PostgresWriter:
         batch: Batch | None = None
         try:
             loaded = await self.load_under_locks(connection, submission)
-            batch = Batch(loaded, self.clock())
+            batch = Batch(loaded, self.clock(), self.effects)
             answer: Answer
             try:
                 answer = batch.submit(submission)
@@ -468,6 +479,7 @@ class PostgresWriter:
             loaded.kept[fresh.case.chain] = [(row["seq"], row["field"]) for row in stored]
         await self.load_finding(connection, loaded, needs.finding)
         await self.load_mail(connection, loaded, needs.mail)
+        await self.load_effect(connection, loaded, needs.effect)
         refs = await connection.fetch(
             "SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs)
         )
@@ -566,6 +578,11 @@ class PostgresWriter:
             loaded.kept[chain] = [(row["seq"], row["field"]) for row in stored]
 
     @staticmethod
+    async def load_effect(connection: "asyncpg.Connection[Any]", loaded: Loaded, number: int) -> None:
+        for row in await connection.fetch(f"{EFFECT.format('$1')} FOR UPDATE OF o", number) if number else ():
+            loaded.effects[number] = effect_of(tuple(row))
+
+    @staticmethod
     async def numbers(connection: "asyncpg.Connection[Any]", count: int) -> list[int]:
         """Fresh case numbers, the smallest last."""
         if not count:
@@ -616,6 +633,7 @@ class PostgresWriter:
             (DELETE_BOOKINGS, batch.ended_bookings()),
             (INSERT_PROPOSALS, batch.opened_proposals()),
             (DELETE_PROPOSALS, batch.ended_proposals()),
+            (CHANGE_EFFECTS, batch.effect_rows()),
             (INSERT_WORDS, word_rows(new)),
             (ADD_WORDS, word_rows(more)),
         ):

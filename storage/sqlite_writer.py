@@ -15,16 +15,19 @@ from storage import search
 from storage.batch import (
     CAN_GO,
     CASE_COLUMNS,
+    EFFECT,
     FILED_COLUMNS,
     FINDINGS_OF,
     HISTORY,
     KEPT,
     KNOWN_ADDRESS,
     KNOWN_IDENTITY,
-    LETTERS,
     MOVING_COLUMNS,
+    NO_EFFECTS,
+    OUTBOX_COLUMNS,
     Batch,
     Loaded,
+    effect_of,
     filed_under,
     needs_of,
 )
@@ -36,6 +39,7 @@ from storage.sqlite import connect, driver, is_statement_wrong
 from storage.submissions import OutOfReach, Row, Submission, Unavailable
 from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
+from workflow.effects import LETTERS, EffectKind
 from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
@@ -61,7 +65,8 @@ def update_case(columns: Sequence[str]) -> str:
 INSERT_EVENT = insert("events", EVENT_COLUMNS)
 INSERT_PERSONAL = insert("personal", ("chain", "seq", "field", "salt", "value"))
 INSERT_ATTACHMENT = insert("attachments", ("id", "case_id", "seq", "salt", "content"))
-INSERT_OUTBOX = insert("outbox", ("chain", "seq", "kind", "at"))
+INSERT_OUTBOX = insert("outbox", OUTBOX_COLUMNS)
+CHANGE_EFFECT = "UPDATE outbox SET status = ?, fence = ?, due_at = ?, failures = 0 WHERE id = ? AND fence = ?"
 INSERT_KEY = insert("idempotency", ("key", "fingerprint", "chain", "seq", "version", "at"))
 INSERT_MAIL_REF = insert("mail_refs", ("key", "case_id"))
 INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
@@ -114,9 +119,10 @@ FORGET_WORDS = "INSERT INTO case_search (case_search) VALUES ('optimize')"
 class SqliteWriter:
     """Everything that is cached is dropped when another connection has written (PRAGMA data_version)."""
 
-    def __init__(self, path: Path | str, clock: Clock) -> None:
+    def __init__(self, path: Path | str, clock: Clock, effects: frozenset[EffectKind] = NO_EFFECTS) -> None:
         self.path = path
         self.clock = clock
+        self.effects = effects
         self.cache = Cache()
         self.executor = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self.known_directory: Directory | None = None
@@ -260,7 +266,7 @@ class SqliteWriter:
             known = self.select_among("SELECT key FROM mail_refs WHERE key IN (SELECT value FROM json_each(?))", refs)
             loaded.mail_refs = {key for (key,) in known}
         self.load_entries(loaded, {one.case_id for one in submissions if one.case_id is not None})
-        batch = Batch(loaded, self.clock())
+        batch = Batch(loaded, self.clock(), self.effects)
         answers: list[Answer] = []
         for submission in submissions:
             self.load_needs(batch, submission)
@@ -322,6 +328,9 @@ class SqliteWriter:
             history = self.connection.execute(HISTORY.format("?"), (mail,)).fetchall()
             loaded.mails[mail] = [recorded(*row) for row in history]
             loaded.kept[mail] = self.connection.execute(KEPT.format("?1", "?2"), (mail, "")).fetchall()
+        if needs.effect and needs.effect not in loaded.effects:
+            row = self.connection.execute(EFFECT.format("?"), (needs.effect,)).fetchone()
+            loaded.effects |= {needs.effect: effect_of(row)} if row else {}
         for reference in needs.purchases:
             if reference not in loaded.linked:
                 self.load_purchase(loaded, reference)
@@ -370,6 +379,7 @@ class SqliteWriter:
             (INSERT_EVENT, batch.events),
             (INSERT_PERSONAL, batch.personal),
             (INSERT_OUTBOX, batch.outbox),
+            (CHANGE_EFFECT, batch.effect_rows()),
             (INSERT_KEY, batch.keys),
             (INSERT_ATTACHMENT, batch.attachments),
             (INSERT_MAIL_REF, batch.mail_refs),

@@ -39,6 +39,9 @@ def partial(name: str, *columns: str, where: str) -> Index:
 # What lists of work are about: on an old desk few cases among many.
 OPEN = "state <> 'closed'"
 
+# Of effects: not settled yet.
+WAITING = "status = 'waiting'"
+
 # Closed, and something came in since that nobody has answered; of the body, which names what is so in just this way.
 MAIL_AFTER_CLOSING = r"""body LIKE '%"mail_after_closing"\:true%'"""
 
@@ -133,6 +136,7 @@ class PersonalRow(Rows, table=True):
     __tablename__ = "personal"
     __table_args__ = (
         partial("people_by_email", "value", where="field = 'email'"),  # a sign-in starts from an address
+        partial("cases_by_client", "value", where="field = 'client_email'"),
         KEYED,
     )
 
@@ -250,16 +254,32 @@ class IdempotencyRow(Rows, table=True):
 
 
 class OutboxRow(Rows, table=True):
-    """Effects that a committed event asks for: written with it, carried out later."""
+    """Effects that a committed event asks for: written with it, carried out later by whoever claims them first.
+
+    A claim raises `fence` and moves `due_at` to when it runs out: who comes back with an older fence has lost it.
+    """
 
     __tablename__ = "outbox"
-    __table_args__ = (Unique("chain", "seq", "kind", name="one_effect_of_a_kind_per_event"),)
+    __table_args__ = (
+        Unique("chain", "seq", "kind", "target", name="one_effect_of_a_kind_per_event"),
+        # Only the first of each lane can be claimed.
+        partial("outbox_by_lane", "lane", "id", where=WAITING),
+        partial("outbox_by_due", "due_at", "id", where=WAITING),
+        Index("outbox_by_status", "status", "id"),
+    )
 
     id: int | None = Field(default=None, sa_column=Column(BIG_KEY, Identity(always=True), primary_key=True))
     chain: str = Field(sa_type=Text)
     seq: int
     kind: str = Field(sa_type=Text)
+    target: str = Field(sa_type=Text)  # which of several that hear of the same event; "" where there is one
+    lane: str = Field(sa_type=Text)
     at: str = Field(sa_type=Text)
+    due_at: str = Field(sa_type=Text)
+    status: str = Field(sa_column=Column(Text, nullable=False, server_default="waiting"))
+    fence: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
+    failures: int = Field(sa_column=Column(Integer, nullable=False, server_default="0"))
+    attempts: str = Field(sa_column=Column(Text, nullable=False, server_default="[]"))  # the latest, as JSON
 
 
 class MailRefRow(Rows, table=True):

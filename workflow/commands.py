@@ -77,6 +77,7 @@ class OpenCase(Command, frozen=True, kw_only=True):
     purchase_reference: str | None = None  # a known one, to link
     follows: str | None = None
     unverified_of: str | None = None
+    silent: bool = False  # the client is not told: an archive is read in, or the sender may not be who they seem
     attachments: tuple[NewAttachment, ...] = ()
 
 

@@ -222,6 +222,7 @@ def open_case(context: Context, command: c.OpenCase, now: datetime) -> Drafts:
         update_due=now + timedelta(days=settings.next_update_days),
         follows=command.follows,
         unverified_of=command.unverified_of,
+        silent=command.silent,
     )
     personal = {
         "subject": command.subject,

@@ -2,21 +2,56 @@
 
 from enum import StrEnum
 
-from workflow.events import EventData, MessageSent, Opened
-from workflow.states import Trigger
+from workflow.events import (
+    ConsultationScheduled,
+    EventData,
+    MessageSent,
+    Opened,
+    PayoutBegun,
+    Recorded,
+)
+from workflow.states import CaseState
 
 
 class EffectKind(StrEnum):
     ACKNOWLEDGE = "acknowledge"  # tell the client that their inquiry has arrived
     LETTER = "letter"  # bring the client a person's message
-    NOTIFY = "notify"  # tell the systems that follow the desk
+    INVITE = "invite"  # put a consultation into calendars, move it there, or take it out
+    PAY = "pay"  # ask the payment provider for a refund
+    WEBHOOK = "webhook"  # tell a system that follows the desk
 
 
-def effects_of(data: EventData, trigger: Trigger | None) -> tuple[EffectKind, ...]:
-    if trigger is not None:
-        return (EffectKind.NOTIFY,)
+# What leaves as mail, with texts of the client: in one order for each case, and never once those are erased.
+LETTERS = frozenset({EffectKind.ACKNOWLEDGE, EffectKind.LETTER, EffectKind.INVITE})
+
+BY_EVENT: dict[type[EventData], tuple[EffectKind, ...]] = {
+    MessageSent: (EffectKind.LETTER,),
+    ConsultationScheduled: (EffectKind.INVITE,),
+    PayoutBegun: (EffectKind.PAY,),
+}
+
+
+def effects_of(recorded: Recorded) -> tuple[EffectKind, ...]:
+    """Without the webhooks, which are a matter of who listens."""
+    data = recorded.data
     if isinstance(data, Opened):
-        return (EffectKind.ACKNOWLEDGE, EffectKind.NOTIFY)
-    if isinstance(data, MessageSent):
-        return (EffectKind.LETTER,)
-    return ()
+        return () if data.silent else (EffectKind.ACKNOWLEDGE,)
+    if is_called_off(recorded):
+        return (EffectKind.INVITE,)
+    return BY_EVENT.get(type(data), ())
+
+
+def is_called_off(recorded: Recorded) -> bool:
+    """Whether a booked consultation ends with this event."""
+    event = recorded.event
+    return event.state_before == CaseState.CONSULTATION_SCHEDULED and event.state_after not in {
+        None,
+        CaseState.CONSULTATION_SCHEDULED,
+    }
+
+
+def lane_of(kind: EffectKind, chain: str, target: str = "") -> str:
+    """What happens in order: the mails of a case, its payments, what one system hears of it."""
+    if kind in LETTERS:
+        return f"mail:{chain}"
+    return f"{kind}:{target}:{chain}" if target else f"{kind}:{chain}"

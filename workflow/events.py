@@ -87,6 +87,7 @@ class Opened(EventData, frozen=True, kw_only=True, omit_defaults=True):
     update_due: datetime
     follows: str | None = None  # the closed case that this one continues
     unverified_of: str | None = None  # the case that the sender referred to without being one of its participants
+    silent: bool = False  # the client is not told of it
 
 
 class PurchaseChanged(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -266,7 +267,7 @@ class Erased(EventData, frozen=True, kw_only=True, omit_defaults=True):
     reapplies: str = ""  # the hash of the `erased` event that a restored backup did not have
 
 
-# Chains of one event: what was refused, mail that opened nothing, and what auditors read and drew.
+# Chains of one event: what was refused, mail that opened nothing, what auditors read and drew, what became of effects.
 
 
 class AttemptRefused(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -290,6 +291,13 @@ class CaseRead(EventData, frozen=True, kw_only=True, omit_defaults=True):
     what: str
 
 
+class EffectOutcome(StrEnum):
+    DONE = "done"  # the other side has it
+    WITHHELD = "withheld"  # it was not to happen (any more)
+    DEAD = "dead"  # it cannot be brought about: somebody has to look at it
+    CANCELLED = "cancelled"  # by a person
+
+
 class ExportTaken(EventData, frozen=True, kw_only=True, omit_defaults=True):
     """`what` is events or cases, `only` the filter as a query string."""
 
@@ -311,6 +319,34 @@ class SampleDrawn(EventData, frozen=True, kw_only=True, omit_defaults=True):
     drawn: Integer
     digest: str
     given: bool = False
+
+
+class EffectSettled(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of an effect of the event `seq` of a chain, after so many attempts.
+
+    `reference` is what the other side knows it by, `reason` the code of why it did not happen; `case` is absent where
+    the event is no case's.
+    """
+
+    chain: str
+    seq: Integer
+    kind: str
+    outcome: EffectOutcome
+    attempts: Integer
+    target: str = ""
+    case: str | None = None
+    reference: str = ""
+    reason: str = ""
+
+
+class EffectRetried(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """By a person: it is tried again as if for the first time, under the name that the other side knows it by."""
+
+    chain: str
+    seq: Integer
+    kind: str
+    target: str = ""
+    case: str | None = None
 
 
 # What an auditor finds, in a chain for each finding.
@@ -471,6 +507,8 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "case_read": CaseRead,
     "export_taken": ExportTaken,
     "sample_drawn": SampleDrawn,
+    "effect_settled": EffectSettled,
+    "effect_retried": EffectRetried,
     "finding_opened": FindingOpened,
     "finding_answered": FindingAnswered,
     "finding_closed": FindingClosed,

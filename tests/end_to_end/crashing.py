@@ -34,7 +34,6 @@ from tests.databases import raw_sql
 from tests.processes import SECRET_KEY, key_folder
 from tests.storage.signing import signed_desk
 from workflow.effects import effects_of
-from workflow.states import Trigger
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 60
@@ -348,8 +347,7 @@ def half_written(events: Events, texts: set[tuple[Any, ...]], effects: set[tuple
     """`verify` follows chains and rows; this looks for what should stand beside an event and does not."""
     for (chain, seq), (digest, body) in events.items():
         one = recorded(body, digest)
-        trigger = Trigger(one.event.trigger) if one.event.trigger else None
         if not {(chain, seq, field) for field in one.event.personal} <= texts:
             yield f"half written: the texts of {chain}/{seq}"
-        if not {(chain, seq, kind.value) for kind in effects_of(one.data, trigger)} <= effects:
+        if not {(chain, seq, kind.value) for kind in effects_of(one)} <= effects:
             yield f"half written: the effects of {chain}/{seq}"

@@ -2,26 +2,19 @@
 
 from tests.workflow.builders import CLEO, DIRK, a_desk, a_letter, an_approved_refund, begins, refunds
 from workflow.effects import EffectKind, effects_of
-from workflow.states import Trigger
 
 
-def test_inquiries_are_acknowledged_letters_delivered_and_transitions_announced() -> None:
+def test_inquiries_are_acknowledged_letters_delivered_and_payouts_paid() -> None:
     desk = a_desk()
     an_approved_refund().carry_out(desk)
     desk.do(CLEO, a_letter())
     desk.do(DIRK, begins(desk.case.proposals[-1]))
     desk.do(DIRK, refunds(desk.case.proposals[-1]))
 
-    effects = {
-        recorded.event.type: effects_of(
-            recorded.data, Trigger(recorded.event.trigger) if recorded.event.trigger else None
-        )
-        for recorded in desk.histories["A"]
-    }
+    effects = {recorded.event.type: effects_of(recorded) for recorded in desk.histories["A"]}
 
     assert {name: kinds for name, kinds in effects.items() if kinds} == {
-        "opened": (EffectKind.ACKNOWLEDGE, EffectKind.NOTIFY),
-        "investigation_started": (EffectKind.NOTIFY,),
+        "opened": (EffectKind.ACKNOWLEDGE,),
         "message_sent": (EffectKind.LETTER,),
-        "refunded": (EffectKind.NOTIFY,),
+        "payout_begun": (EffectKind.PAY,),
     }
