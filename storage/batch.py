@@ -28,7 +28,7 @@ from workflow.cases import Case, Purchase, booked_slot, chain_of
 from workflow.deadlines import next_due
 from workflow.deciding import decide, erase_mail, forbid_unless, require_target, roles_of
 from workflow.desk import POLICY_CHAIN, AddPolicy, DrawSample, SingleCommand, decide_policy, single_event
-from workflow.effects import LETTERS, EffectKind, effects_of, lane_of
+from workflow.effects import LETTERS, EffectKind, effects_of, lane_of, letter_name
 from workflow.errors import NotFound, Refused, StaleVersion, bad_field
 from workflow.events import Draft, Recorded, at_text
 from workflow.findings import (
@@ -393,6 +393,8 @@ class Batch:
         for kind in effects_of(recorded):
             if kind in self.planned:
                 self.plan(recorded, kind)
+                if kind in LETTERS:
+                    self.mail_refs.append((letter_ref(letter_name(case.mail_tag, recorded.hash, kind)), case.id))
         if isinstance(data, e.PurchaseChanged):
             self.purchases[data.purchase.reference] = data.purchase
             for sharing in self.loaded.linked.values():
@@ -708,6 +710,11 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     chain: str
     seq: int
     version: int
+
+
+def letter_ref(name: str) -> str:
+    """What a mail that answers a letter of ours, or returns it, finds the case by; `name` as `letter_name` has it."""
+    return f"ours:{name}"
 
 
 OUTBOX_COLUMNS = ("chain", "seq", "kind", "target", "lane", "at", "due_at")

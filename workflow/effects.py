@@ -1,5 +1,6 @@
 """What a recorded event sets in motion outside the desk."""
 
+import hashlib
 from enum import StrEnum
 
 from workflow.events import (
@@ -55,3 +56,11 @@ def lane_of(kind: EffectKind, chain: str, target: str = "") -> str:
     if kind in LETTERS:
         return f"mail:{chain}"
     return f"{kind}:{target}:{chain}" if target else f"{kind}:{chain}"
+
+
+def letter_name(mail_tag: str, event_hash: str, kind: EffectKind) -> str:
+    """The left part of a letter's Message-ID: the same at every attempt, and only a reader of the letter knows it.
+
+    The hash alone would not do, since a log may be published.
+    """
+    return f"c.{hashlib.sha256(f'{mail_tag}/{event_hash}/{kind}'.encode()).hexdigest()[:32]}"
