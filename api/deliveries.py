@@ -18,8 +18,9 @@ from storage.outbox import Effect
 from workflow.cases import chain_of
 from workflow.effects import EffectKind
 from workflow.errors import NotFound, bad_field
-from workflow.roles import ADMINS, READERS
-from workflow.settling import ANY_HANDLER, CancelEffect, EffectCommand, RetryEffect
+from workflow.events import EffectRetried, EffectSettled
+from workflow.roles import ADMINS, READERS, Actor
+from workflow.settling import ANY_HANDLER, WAITING, CancelEffect, RetryEffect
 
 router = APIRouter(prefix="/v1/deliveries", tags=["deliveries"], route_class=DeskRoute)
 
@@ -52,6 +53,18 @@ class DeliveryView(TypedDict):
     due_at: datetime | None
     failures: int
     attempts: list[AttemptView]
+
+
+class DeliveryOrderView(TypedDict):
+    """What somebody has ordered, as the log has it; what comes of it the delivery itself shows."""
+
+    id: int
+    status: str
+    kind: EffectKind
+    about: str
+    by: str
+    at: str
+    receipt: str
 
 
 class DeliveryListView(TypedDict):
@@ -98,7 +111,7 @@ async def read_delivery(call: ReadCall, delivery_id: str) -> Response:
     return Answer(delivery_view(await delivery(call.desk, delivery_id)))
 
 
-@router.post("/{delivery_id}/retries", status_code=201, response_model=DeliveryView, responses=WRITTEN)
+@router.post("/{delivery_id}/retries", status_code=201, response_model=DeliveryOrderView, responses=WRITTEN)
 @ruled(Rules(roles=ANY_HANDLER, command=RetryEffect))
 async def retry(call: WriteCall, delivery_id: str, body: i.ReasonIn) -> Response:
     """Try it again now, under the same key: what the other side has done already it does not do again."""
@@ -106,7 +119,7 @@ async def retry(call: WriteCall, delivery_id: str, body: i.ReasonIn) -> Response
     return await ordered(call, RetryEffect(effect=effect, reason=body.reason))
 
 
-@router.post("/{delivery_id}/cancellation", status_code=201, response_model=DeliveryView, responses=WRITTEN)
+@router.post("/{delivery_id}/cancellation", status_code=201, response_model=DeliveryOrderView, responses=WRITTEN)
 @ruled(Rules(roles=ANY_HANDLER, command=CancelEffect))
 async def cancel(call: WriteCall, delivery_id: str, body: i.ReasonIn) -> Response:
     """Give it up. What has left already cannot be called back."""
@@ -114,10 +127,22 @@ async def cancel(call: WriteCall, delivery_id: str, body: i.ReasonIn) -> Respons
     return await ordered(call, CancelEffect(effect=effect, reason=body.reason))
 
 
-async def ordered(call: WriteCall, command: EffectCommand) -> Response:
+async def ordered(call: WriteCall, command: RetryEffect | CancelEffect) -> Response:
     receipt = await call.desk.submit(call, command)
-    view = delivery_view(await delivery(call.desk, str(command.effect)))
-    return Answer(view, 201, {"audit-receipt": receipt.audit_receipt or ""})
+    (done,) = receipt.events
+    event, told = done.event, done.data
+    if not isinstance(told, EffectSettled | EffectRetried):
+        raise NotFound("delivery")
+    view = DeliveryOrderView(
+        id=command.effect,
+        status=told.outcome if isinstance(told, EffectSettled) else WAITING,
+        kind=EffectKind(told.kind),
+        about=f"{told.chain}/{told.seq}",
+        by=event.actor,
+        at=event.at,
+        receipt=f"{event.chain}/{event.seq}/{done.hash}",
+    )
+    return Answer(view, 201, {"audit-receipt": view["receipt"]})
 
 
 async def delivery(desk: Desk, delivery_id: str) -> Effect:
@@ -126,6 +151,15 @@ async def delivery(desk: Desk, delivery_id: str) -> Effect:
     if found is None:
         raise NotFound("delivery")
     return found
+
+
+COUNTED = 99
+
+
+async def count(desk: Desk, _: Actor) -> str:
+    """How many failed for good and nobody has looked at, in few characters; empty for none."""
+    number = await outbox.count_dead(desk.database, COUNTED + 1)
+    return f"{COUNTED}+" if number > COUNTED else f"{number or ''}"
 
 
 def delivery_view(effect: Effect) -> DeliveryView:

@@ -165,6 +165,15 @@ async def one(database: Database, number: str) -> Effect | None:
     return effect_of(row) if row else None
 
 
+DEAD = text("SELECT count(*) FROM (SELECT 1 FROM outbox WHERE status = 'dead' LIMIT :limit) AS dead")
+
+
+async def count_dead(database: Database, limit: int) -> int:
+    """Of all, as far as `limit`."""
+    row = await database.first(DEAD, {"limit": limit})
+    return row[0] if row else 0
+
+
 async def forget(database: Database, before: datetime) -> None:
     """Settled effects of before; the log remembers what became of them."""
     await database.transact(lambda connection: connection.execute(FORGET, {"before": at_text(before)}).rowcount)

@@ -310,7 +310,7 @@ async def test_a_dead_letter_is_sent_after_all(service: Service) -> None:
     delivery = await a_dead_one(service)
 
     waiting = done(await service.ana.post(f"/v1/deliveries/{delivery['id']}/retries", BECAUSE), 201)
-    assert (waiting["status"], waiting["failures"]) == ("waiting", 0)
+    assert (waiting["status"], waiting["by"]) == ("waiting", "person:ana")
     async with working(service.desk, OtherSide()):
         (sent,) = await settled(service)
 
