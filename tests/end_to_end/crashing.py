@@ -46,7 +46,13 @@ Json = dict[str, Any]
 
 def settings_of(url: str) -> Settings:
     return Settings.model_validate(
-        {"database_url": url, "key_folder": key_folder(url), "secret_key": SECRET_KEY, "log_level": "error"}
+        {
+            "database_url": url,
+            "key_folder": key_folder(url),
+            "secret_key": SECRET_KEY,
+            "smtp_url": f"smtp://{HOST}:9",  # letters are planned, and attempted in vain
+            "log_level": "error",
+        }
     )
 
 
@@ -123,9 +129,9 @@ def serve_carelessly(url: str, port: int) -> None:
     database = open_database(url)
     desk = Desk(settings_of(url), database)
     careless = (
-        CarelessSqliteWriter(database.path, utc_now)
+        CarelessSqliteWriter(database.path, utc_now, desk.settings.effects)
         if isinstance(database, SqliteDatabase)
-        else CarelessPostgresWriter(url, utc_now)
+        else CarelessPostgresWriter(url, utc_now, desk.settings.effects)
     )
     desk.ledger.writer = careless
     Service(config_of(create_app(settings_of(url), desk), 1)).run(sockets=[listen(HOST, port)])
