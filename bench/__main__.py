@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from bench import live, pages, reads, starting, writes
+from bench import deliveries, live, pages, reads, starting, writes
 from tests.databases import PostgresServer, sqlite_url
 
 CLIENTS = (16, 64)
@@ -121,6 +121,23 @@ async def bench_live(new: dict[str, Callable[[], str]], *, quick: bool) -> None:
             print(f"| {kind} | {name} | {figures} | {told[way]} | {loaded[way]} |", flush=True)
 
 
+async def bench_deliveries(new: dict[str, Callable[[], str]], *, quick: bool) -> None:
+    mails, effects, processes = (200, 300, 2) if quick else (3000, 10_000, 4)
+    print(f"\n## Mail in and letters out: {mails:,} mails, and a backlog of {effects:,}\n")
+    print("| database | taken in/s | and acknowledged/s | delay, median s | p95 s | processes | drained/s | twice |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind, url in new.items():
+        several = 1 if kind == "sqlite" else processes
+        came = await deliveries.intake(url(), mails)
+        median, p95 = deliveries.median_and_p95(await deliveries.delays(url(), 20 if quick else 100, pause=0.1))
+        left = await deliveries.drain(url(), effects, several)
+        print(
+            f"| {kind} | {came.taken:,.0f} | {came.acknowledged:,.0f} | {median:.2f} | {p95:.2f} | {several} |"
+            f" {left.rate:,.0f} | {left.twice} |",
+            flush=True,
+        )
+
+
 async def bench_starts(new: dict[str, Callable[[], str]]) -> None:
     print("\n## Starting\n")
     print("| database | `casework serve` to its first answer, s | resident while idle, MB |\n|---|---|---|")
@@ -132,7 +149,7 @@ async def bench_starts(new: dict[str, Callable[[], str]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", default=["writes", "reads", "pages", "live", "starts", "verifying", "proofs"]
+        "parts", nargs="*", default=["writes", "reads", "pages", "live", "deliveries", "starts", "verifying", "proofs"]
     )
     parser.add_argument(
         "--quick", action="store_true", help="short rounds and small desks: whether it runs, not how fast"
@@ -147,6 +164,8 @@ def main() -> None:
             uvloop.run(bench_pages(new, quick=options.quick))
         if "live" in options.parts:
             uvloop.run(bench_live(new, quick=options.quick))
+        if "deliveries" in options.parts:
+            uvloop.run(bench_deliveries(new, quick=options.quick))
         if "starts" in options.parts:
             uvloop.run(bench_starts(new))
         if "verifying" in options.parts:
