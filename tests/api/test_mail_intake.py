@@ -28,12 +28,13 @@ from storage.submissions import Receipt, Submission, Unavailable
 from storage.tables import EventRow, columns
 from tests.shared import shared_path
 from workflow.cases import Case
-from workflow.commands import CloseData, Command, Fire, SetParticipants
-from workflow.events import AttachmentAdded, EventData, MailSetAside, MessageReceived, Opened
+from workflow.commands import AddMessage, CloseData, Command, Erase, Fire, SetParticipants
+from workflow.effects import EffectKind, letter_name
+from workflow.events import AttachmentAdded, EventData, MailSetAside, MessageBounced, MessageReceived, Opened
 from workflow.people import AddPerson
 from workflow.policy import Category
 from workflow.roles import Role, system_actor
-from workflow.states import CaseState, Resolution, Trigger
+from workflow.states import CaseState, Direction, Letter, Resolution, Trigger
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 LEAD = "lead-1"
@@ -52,7 +53,11 @@ class Clock:
 @asynccontextmanager
 async def opened_desk(url: str, clock: Clock) -> AsyncIterator[Desk]:
     settings = Settings.model_validate(
-        {"support_address": "support@step-into.example", "mail_host": "mx.step-into.example"}
+        {
+            "support_address": "support@step-into.example",
+            "mail_host": "mx.step-into.example",
+            "smtp_url": "smtp://127.0.0.1:9",  # so that letters are planned; nothing here sends them
+        }
     )
     database = open_database(url)
     await database.run(partial(ensure_desk, timezone="UTC", now=clock()))
@@ -419,6 +424,228 @@ async def test_mail_that_was_set_aside_starts_no_thread(desk: Desk) -> None:
     assert (await the_case(desk, taken)).unverified_of is None
 
 
+# Letters of ours.
+
+
+async def ours(desk: Desk, case_id: str, kind: EffectKind = EffectKind.ACKNOWLEDGE, seq: int = 1) -> str:
+    """The left part of the Message-ID of a letter that an event of the case set in motion."""
+    entry = await cases.one(desk.database, case_id)
+    assert entry is not None
+    event = (await cases.events(desk.database, case_id))[seq - 1][0]
+    return letter_name(entry.case.mail_tag, event.hash, kind)
+
+
+async def answered(desk: Desk, case_id: str, text: str = "We look into it.") -> int:
+    """A person has written; the seq of their message."""
+    await as_lead(desk, AddMessage(direction=Direction.OUTBOUND, text=text), case_id)
+    return len(await cases.events(desk.database, case_id))
+
+
+@pytest.mark.parametrize("host", ["step-into.example", "an.earlier.example"])
+async def test_the_clients_answer_to_our_acknowledgement_joins(desk: Desk, host: str) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+
+    taken = await deliver(desk, a_mail(in_reply_to=f"<{name}@{host}>"))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=opened.case_id)
+
+
+async def test_the_clients_answer_to_a_persons_letter_joins(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "", EffectKind.LETTER, await answered(desk, opened.case_id or ""))
+
+    taken = await deliver(desk, a_mail(references=f"<older@kiosk.example.com> <{name}@step-into.example>"))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=opened.case_id)
+
+
+async def test_a_stranger_who_answers_our_letter_opens_a_case_beside_it(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+
+    taken = await deliver(desk, a_mail("orla@kiosk.example.net", in_reply_to=f"<{name}@step-into.example>"))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of == opened.case_id
+
+
+async def test_a_name_that_no_letter_of_ours_has_joins_nothing(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    guessed = f"{name[:-1]}{'0' if name[-1] != '0' else '1'}"
+
+    taken = await deliver(desk, a_mail(in_reply_to=f"<{guessed}@step-into.example>"))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of is None
+
+
+async def test_the_name_of_each_mail_is_kept_so_that_ours_can_answer_it(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    await deliver(desk, a_mail(message_id="<second@kiosk.example.com>", references="<first@kiosk.example.com>"))
+    long = f"<{'x' * 600}@kiosk.example.com>"
+    await deliver(desk, a_mail(message_id=long, references="<first@kiosk.example.com>"))
+
+    story = await history(desk, opened.case_id or "")
+
+    assert [texts.get("message_id") for _, texts in story] == [
+        "<first@kiosk.example.com>",
+        "<second@kiosk.example.com>",
+        None,
+    ]
+
+
+# Letters of ours that come back.
+
+
+def a_bounce(name: str, *, status: str = "Action: failed\r\nStatus: 5.1.1", **fields: str) -> bytes:
+    """As a mail server returns the letter of that name."""
+    parts = [
+        "Content-Type: text/plain\r\n\r\nSorry.",
+        (
+            "Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.net\r\n\r\n"
+            f"Final-Recipient: rfc822; orla@kiosk.example.com\r\n{status}\r\n"
+            "Diagnostic-Code: smtp; 550 5.1.1 no such\r\n user here"
+        ),
+        f"Content-Type: text/rfc822-headers\r\n\r\nMessage-ID: <{name}@step-into.example>\r\nSubject: Pixel",
+    ]
+    body = "".join(f"--r\r\n{part}\r\n" for part in parts) + "--r--"
+    header = {
+        "return_path": "<>",
+        "subject": "Undelivered",
+        "content_type": "multipart/report; report-type=delivery-status; boundary=r",
+    }
+    return a_mail("MAILER-DAEMON@mx.example.net", text=body, **header | fields)
+
+
+async def bounces(desk: Desk, case_id: str) -> list[tuple[str, Letter, str | None]]:
+    return [
+        (data.message, data.letter, texts.get("reason"))
+        for data, texts in await history(desk, case_id)
+        if isinstance(data, MessageBounced)
+    ]
+
+
+async def test_an_acknowledgement_that_comes_back_is_shown_on_its_case(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+
+    taken = await deliver(desk, a_bounce(await ours(desk, opened.case_id or "")))
+
+    assert taken == Taken(outcome=Outcome.BOUNCED, case_id=opened.case_id)
+    assert await bounces(desk, opened.case_id or "") == [("m1", Letter.ACKNOWLEDGEMENT, "550 5.1.1 no such user here")]
+    assert await set_aside(desk) == []
+
+
+async def test_an_answer_that_comes_back_leaves_the_client_unanswered(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    seq = await answered(desk, opened.case_id or "")
+
+    await deliver(desk, a_bounce(await ours(desk, opened.case_id or "", EffectKind.LETTER, seq)))
+
+    assert not (await the_case(desk, opened)).is_answered
+
+
+async def test_of_two_answers_the_one_that_came_back_is_named(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    first, _ = [await answered(desk, opened.case_id or "", text) for text in ("One.", "Two.")]
+
+    await deliver(desk, a_bounce(await ours(desk, opened.case_id or "", EffectKind.LETTER, first)))
+
+    assert (await the_case(desk, opened)).is_answered
+    assert [one[:2] for one in await bounces(desk, opened.case_id or "")] == [(f"m{first}", Letter.MESSAGE)]
+
+
+async def test_a_letter_comes_back_once_however_often_that_is_said(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    raw = a_bounce(name)
+
+    taken = [await deliver(desk, one) for one in (raw, raw, a_bounce(name))]
+
+    assert [one.outcome for one in taken] == [Outcome.BOUNCED, Outcome.DUPLICATE, Outcome.SET_ASIDE]
+    assert len(await bounces(desk, opened.case_id or "")) == 1
+
+
+@pytest.mark.parametrize("status", ["Action: delayed\r\nStatus: 4.4.1", "Status: 4.2.2"])
+async def test_a_letter_that_is_late_has_not_come_back(desk: Desk, status: str) -> None:
+    opened = await deliver(desk, a_mail())
+
+    taken = await deliver(desk, a_bounce(await ours(desk, opened.case_id or ""), status=status))
+
+    assert taken == Taken(outcome=Outcome.SET_ASIDE, reason="bounce")
+    assert (await the_case(desk, opened)).version == 1
+
+
+async def test_whoever_does_not_know_a_letters_name_cannot_return_it(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    tag = (await the_case(desk, opened)).mail_tag
+
+    forged = [
+        a_bounce("c." + "0" * 32, subject=f"Undelivered [#{tag}]"),
+        a_bounce("first", references="<first@kiosk.example.com>"),
+    ]
+
+    assert {(await deliver(desk, one)).outcome for one in forged} == {Outcome.SET_ASIDE}
+    assert (await the_case(desk, opened)).version == 1
+
+
+async def test_a_letter_returned_in_an_older_shape_is_known_by_what_is_quoted(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    text = f"Hi. This is the qmail-send program.\r\n\r\nMessage-ID: <{name}@step-into.example>\r\nSubject: Pixel"
+
+    taken = await deliver(desk, a_mail("MAILER-DAEMON@mx.example.net", subject="failure notice", text=text))
+
+    assert taken.outcome is Outcome.BOUNCED
+
+
+async def test_what_came_back_to_a_client_who_was_erased_is_nobodys(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    erase = Erase(legal_basis="GDPR Art. 17(1)", override=True)
+    await desk.submit_as_system("operator", erase, opened.case_id, via="cli", admin=True)
+
+    assert (await deliver(desk, a_bounce(name))).outcome is Outcome.SET_ASIDE
+
+
+# Who is told that their inquiry has arrived.
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_silent"),
+    [
+        ({}, False),
+        ({"authentication_results": "mx.step-into.example; dkim=none; dmarc=pass header.from=x"}, False),
+        ({"authentication_results": "mx.step-into.example; spf=pass; dmarc=fail (p=reject) header.from=x"}, True),
+        ({"authentication_results": "mx.step-into.example; dmarc = FAIL"}, True),
+        ({"authentication_results": "mx.step-into.example; x=y (dmarc=fail; dmarc=fail)"}, False),
+        ({"authentication_results": "elsewhere.example; dmarc=fail"}, False),
+        ({"sender": "Postmaster <postmaster@kiosk.example.com>"}, True),
+    ],
+)
+async def test_nobody_is_told_who_may_not_have_written(desk: Desk, fields: dict[str, str], is_silent: bool) -> None:
+    opened = await deliver(desk, a_mail(**fields))
+
+    ((data, _),) = await history(desk, opened.case_id or "")
+    assert isinstance(data, Opened)
+    assert data.silent is is_silent
+
+
+@pytest.mark.parametrize("acknowledge", [True, False])
+async def test_whoever_wrote_what_is_in_an_archive_is_told_only_on_request(
+    desk: Desk, mailbox: Path, acknowledge: bool
+) -> None:
+    (mailbox / "1.eml").write_bytes(a_mail())
+
+    await import_mail(desk, [mailbox], trust_dates=False, acknowledge=acknowledge)
+
+    (case,) = await all_cases(desk)
+    ((data, _),) = await history(desk, case.id)
+    assert isinstance(data, Opened)
+    assert data.silent is not acknowledge
+
+
 # A closed case.
 
 
@@ -636,7 +863,7 @@ async def test_an_import_takes_the_files_in_their_order(desk: Desk, mailbox: Pat
     summary = await import_mail(desk, [mailbox], trust_dates=False, progress=lambda so_far: seen.append(so_far.mails))
 
     assert summary == Summary(counts=summary.counts, skipped=[str(mailbox / "notes.md")])
-    assert summary.counts == dict.fromkeys(Outcome, 1)
+    assert summary.counts == dict.fromkeys(set(Outcome) - {Outcome.BOUNCED}, 1)
     assert seen == [1, 2, 3, 4, 4]
 
 
