@@ -26,6 +26,7 @@ from imap_tools import (
     MailboxLoginError,
     MailBoxUnencrypted,
 )
+from imap_tools.idle import get_socket_poller
 from imap_tools.utils import encode_folder
 
 from api.mail_files import ENOUGH_BYTES
@@ -326,7 +327,7 @@ class Session:
     def waiting(self) -> list[Waiting]:
         """In the order in which they came."""
         self.do("NOOP")  # some tell of new mail only then
-        self.client.untagged_responses.pop("EXISTS", None)
+        self.client.untagged_responses.clear()  # imaplib keeps for good what nobody asks it for
         uids = sorted(int(uid) for uid in b" ".join(filter(None, self.uid("SEARCH", "UNDELETED"))).split())
         found: dict[int, int] = {}
         for start in range(0, len(uids), ASKED_AT_ONCE):
@@ -359,9 +360,21 @@ class Session:
         if self.client.untagged_responses.pop("EXISTS", None):
             return
         if "IDLE" in self.can:
-            self.opened.idle.wait(timeout=min(seconds, IDLE_SECONDS))
+            self.idle(min(seconds, IDLE_SECONDS))
         else:
             self.ended.wait(min(seconds, POLL_SECONDS))
+
+    def idle(self, seconds: float) -> None:
+        """Let the server speak (RFC 2177). imap-tools reads lines as far as they have come, and loses the rest."""
+        client = self.client
+        tag = client._command("IDLE")  # noqa: SLF001 - as imap-tools does
+        while client._get_response() is not None:  # noqa: SLF001 - None is what it makes of a "+"
+            if client.tagged_commands.get(tag):
+                raise NotDone
+        if "EXISTS" not in client.untagged_responses and not has_more(client):
+            get_socket_poller(client.sock, seconds)  # type: ignore[arg-type]  # parts of one do as well
+        client.send(b"DONE\r\n")
+        client._get_tagged_response(tag)  # noqa: SLF001 - as above
 
     def abort(self) -> None:
         """From any thread: whoever waits for the server waits no longer."""
@@ -385,6 +398,22 @@ class Session:
     def said(self, name: str) -> str:
         self.do(name)
         return b" ".join(self.client.response(name)[1] or ()).decode(errors="replace")
+
+
+def has_more(client: imaplib.IMAP4) -> bool:
+    """Whether something was read already with what was asked for, so that the socket will not tell of it."""
+    read_ahead = getattr(client, "_readbuf", None)  # Python 3.14 keeps it itself
+    if read_ahead is not None:
+        return bool(read_ahead)
+    stream: Any = client.file  # buffered
+    timeout = client.sock.gettimeout()
+    client.sock.settimeout(0)
+    try:
+        return bool(stream.peek(1))
+    except OSError:  # TLS says so that there is nothing
+        return False
+    finally:
+        client.sock.settimeout(timeout)
 
 
 def answer(said: "tuple[str, list[Any]]") -> list[Any]:

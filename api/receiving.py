@@ -165,11 +165,9 @@ class Receiving:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
 
-async def supervise(
-    source: Source, first_seconds: float = FIRST_PAUSE_SECONDS, longest_seconds: float = LONGEST_PAUSE_SECONDS
-) -> None:
+async def supervise(source: Source) -> None:
     """Run it again whenever it ends, after pauses that grow while it does not work at all."""
-    pause, state = first_seconds, source.state
+    pause, state = FIRST_PAUSE_SECONDS, source.state
     while True:
         worked_at = state.received_at
         try:
@@ -179,7 +177,7 @@ async def supervise(
         except Exception as failure:
             state.problem = type(failure).__name__
             log.debug("mail_source_failed", source=state.name, exc_info=True)
-        pause = first_seconds if state.received_at != worked_at else min(2 * pause, longest_seconds)
+        pause = FIRST_PAUSE_SECONDS if state.received_at != worked_at else min(2 * pause, LONGEST_PAUSE_SECONDS)
         if state.problem:
             log.warning("mail_source_waits", source=state.name, problem=state.problem, seconds=pause)
         await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret

@@ -1,8 +1,10 @@
 """Mails, and a desk that takes them: what tests of mail share."""
 
 import json
+import random
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,11 +23,12 @@ from storage.cases import Filter, Sort
 from storage.database import open_database
 from storage.desk import ensure_desk
 from storage.submissions import Receipt, Submission
-from storage.tables import EventRow, columns
+from storage.tables import EventRow, OutboxRow, columns
 from tests.shared import shared_path
 from workflow.cases import Case
 from workflow.commands import CloseData, Command, Fire
-from workflow.events import EventData, MailSetAside
+from workflow.effects import EffectKind
+from workflow.events import EventData, MailSetAside, MessageReceived, Opened
 from workflow.people import AddPerson
 from workflow.roles import Role, system_actor
 from workflow.states import Resolution, Trigger
@@ -138,3 +141,60 @@ def examples(collection: str) -> list[tuple[dict[str, Any], bytes]]:
     folder = shared_path("inquiries") if collection == "published" else OWN_MAILS
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
     return [(entry, (folder / entry["file"]).read_bytes()) for entry in index]
+
+
+# The examples, delivered by whatever way.
+
+
+def in_some_order(
+    entries: list[tuple[dict[str, Any], bytes]], chance: random.Random
+) -> list[tuple[dict[str, Any], bytes]]:
+    """Each after what it belongs to."""
+    left, found = [*entries], list[tuple[dict[str, Any], bytes]]()
+    while left:
+        there = {entry["file"] for entry, _ in found}
+        ready = [one for one in left if one[0]["thread_of"] in {None, *there}]
+        found.append(chance.choice(ready))
+        left.remove(found[-1])
+    return found
+
+
+async def with_the_tag(
+    desk: Desk, index: list[tuple[dict[str, Any], bytes]], entry: dict[str, Any], raw: bytes
+) -> bytes:
+    (original,) = [one for one, _ in index if one["file"] == entry["thread_of"]]
+    for case in await all_cases(desk):
+        (_, texts), *_ = await history(desk, case.id)
+        if collapsed(texts["subject"]) == original["subject"]:
+            return raw.replace(entry["tag_placeholder"].encode(), f"[#{case.mail_tag}]".encode())
+    raise AssertionError(f"{original['file']} has opened no case")
+
+
+def expected(index: list[tuple[dict[str, Any], bytes]]) -> Counter[tuple[tuple[str, ...], ...]]:
+    """Of each case the letters that are in it, by sender and what they have to say."""
+    cases = {entry["file"]: [entry] for entry, _ in index if entry["kind"] == "new"}
+    for entry, _ in index:
+        if entry["kind"] == "follow_up":
+            cases[entry["thread_of"]].append(entry)
+    return Counter(
+        tuple(sorted((one["from"], re.sub(r"\[#\S+\]", "[#]", one["subject"])) for one in letters))
+        for letters in cases.values()
+    )
+
+
+async def cases_by_letter(desk: Desk) -> Counter[tuple[tuple[str, ...], ...]]:
+    found = []
+    for case in await all_cases(desk):
+        letters = []
+        for data, texts in await history(desk, case.id):
+            if isinstance(data, Opened | MessageReceived):
+                sender = texts["client_email" if isinstance(data, Opened) else "sender"]
+                letters.append((sender, re.sub(r"\[#\S+\]", "[#]", collapsed(texts.get("subject", "")))))
+        found.append(tuple(sorted(letters)))
+    return Counter(found)
+
+
+async def acknowledgements(desk: Desk) -> int:
+    outbox = columns(OutboxRow)
+    (row,) = await desk.database.rows(select(func.count(outbox.id)).where(outbox.kind == EffectKind.ACKNOWLEDGE))
+    return int(row[0])
