@@ -156,6 +156,7 @@ class Receiving:
             from api.lmtp import Listener  # noqa: PLC0415 - as just said
 
             self.sources.append(Listener(reception, settings.lmtp))
+        self.desk.receiving = self
         self.tasks = [asyncio.create_task(supervise(one), name=one.state.name) for one in self.sources]
 
     async def close(self) -> None:

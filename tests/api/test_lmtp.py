@@ -13,6 +13,7 @@ import pytest
 
 from api import lmtp, mail_intake, receiving
 from api.desk import Desk
+from api.health import ready_view
 from api.receiving import Receiving, Reception
 from api.settings import Settings
 from tests.api.imap import between
@@ -114,6 +115,19 @@ async def test_a_mail_that_is_acknowledged_has_opened_its_case(service: Service)
 
     assert len(await all_cases(service.desk)) == 1
     assert service.receiving.states[0].received_at is not None
+
+
+async def test_how_it_goes_is_told_and_counted(service: Service) -> None:
+    counted = receiving.RECEIVED.labels("opened")._value  # noqa: SLF001 - the library's own tests do so
+    before = counted.get()
+
+    await service.deliver(a_mail())
+
+    assert counted.get() == before + 1
+    (source,) = (await ready_view(service.desk))["mail"]
+    assert (source["name"], source["problem"]) == ("lmtp", None)
+    service.receiving.states[0].problem = "cannot_listen"
+    assert "no mail is received from lmtp: cannot_listen" in (await ready_view(service.desk))["warnings"]
 
 
 async def test_lines_that_begin_with_a_period_arrive_as_they_were(service: Service) -> None:

@@ -318,6 +318,66 @@ async def test_mail_that_was_set_aside_starts_no_thread(desk: Desk) -> None:
     assert (await the_case(desk, taken)).unverified_of is None
 
 
+# What anybody can write.
+
+STRANGER, VICTIM, STAFF, OURS = (
+    "eve@elsewhere.example",
+    "orla@kiosk.example.com",
+    "lead@step-into.example",
+    "support@step-into.example",
+)
+
+
+@pytest.mark.parametrize("forged", [VICTIM, STAFF, OURS])
+@pytest.mark.parametrize("fields", [("reply_to",), ("sender_field",), ("references", "in_reply_to"), ("return_path",)])
+async def test_somebody_elses_address_beside_ones_own_gains_nothing(
+    desk: Desk, forged: str, fields: tuple[str, ...]
+) -> None:
+    victims = await deliver(desk, a_mail())
+    await as_lead(desk, SetParticipants(participants=()), victims.case_id or "")
+    version = (await the_case(desk, victims)).version
+    written = {"sender" if one == "sender_field" else one: f"<{forged}>" for one in fields}
+    raw = a_mail(STRANGER).replace(
+        b"subject:", "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in written.items()).encode() + b"subject:", 1
+    )
+
+    taken = await deliver(desk, raw)
+
+    assert taken.outcome is Outcome.OPENED
+    case = await the_case(desk, taken)
+    assert (case.unverified_of, case.follows) == (None, None)
+    ((_, texts),) = await history(desk, case.id)
+    assert texts["client_email"] == STRANGER
+    assert (await the_case(desk, victims)).version == version
+
+
+@pytest.mark.parametrize("forged", [VICTIM, STAFF])
+async def test_somebody_elses_address_in_place_of_ones_own_opens_a_case_and_gains_nothing(
+    desk: Desk, forged: str
+) -> None:
+    victims = await deliver(desk, a_mail())
+    await as_lead(desk, SetParticipants(participants=()), victims.case_id or "")
+    before = await the_case(desk, victims)
+
+    taken = await deliver(desk, a_mail(forged, subject=f"Re: C-{before.number}", text="Release the refund."))
+
+    assert taken.outcome is Outcome.OPENED
+    ((event, _),) = await cases.events(desk.database, taken.case_id or "")
+    assert event.event.actor == "system:mail"
+    assert await the_case(desk, victims) == before
+
+
+@pytest.mark.parametrize("forged", [OURS, "support+7K3M9Q2F@step-into.example", "Support@STEP-INTO.example"])
+async def test_our_own_address_opens_nothing_whoever_is_named_beside_it(desk: Desk, forged: str) -> None:
+    victims = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+
+    for sender in (forged, f"{VICTIM}, {forged}"):
+        taken = await deliver(desk, a_mail(sender, references="<first@kiosk.example.com>"))
+        assert taken == Taken(outcome=Outcome.SET_ASIDE, reason="own_address")
+
+    assert (await the_case(desk, victims)).version == 1
+
+
 # Letters of ours.
 
 
