@@ -517,6 +517,9 @@ def import_mail(
     trust_dates: Annotated[
         bool, typer.Option("--trust-dates", help="Take the Date header for the time of receipt: one's own archive.")
     ] = False,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Tell whoever wrote that their inquiry has arrived, as for live mail.")
+    ] = False,
 ) -> None:
     """Open cases for the mails in files; mail that arrived before has no second effect."""
     from api import mail_intake
@@ -524,7 +527,9 @@ def import_mail(
 
     async def work(desk: "Desk") -> mail_intake.Summary:
         with mails_shown() as progress:
-            return await mail_intake.import_mail(desk, paths, trust_dates=trust_dates, progress=progress)
+            return await mail_intake.import_mail(
+                desk, paths, trust_dates=trust_dates, acknowledge=acknowledge, progress=progress
+            )
 
     summary = at_the_desk(work)
     print_summary(summary)

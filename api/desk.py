@@ -39,6 +39,7 @@ from workflow.people import person_chain, replay_person
 from workflow.roles import Actor, Role, TokenKind, system_actor
 
 if TYPE_CHECKING:
+    from api.receiving import Receiving
     from api.routing import Call
 
 DIRECTORY_SECONDS = 1.0
@@ -73,6 +74,7 @@ class Desk:
         self.ledger.after_commit = self.live.ring
         self.sign_in_limits = SignInLimits()
         self.provider = provider_of(settings, clock)
+        self.receiving: Receiving | None = None  # where this process receives mail
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None

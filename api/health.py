@@ -41,6 +41,9 @@ VERIFIED_FAULTS = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+# Another process of the desk does it, which is as it should be.
+STANDING_BY = ("read_elsewhere", "address_in_use")
+
 router = APIRouter(tags=["health"])
 
 
@@ -75,6 +78,14 @@ class VerificationView(TypedDict):
     first: str | None
 
 
+class MailSourceView(TypedDict):
+    """A mailbox or the LMTP listener; `problem` is a code, and null while it works."""
+
+    name: str
+    received_at: datetime | None  # when it last worked, with mail or without
+    problem: str | None
+
+
 class ReadyView(TypedDict):
     status: str
     database: str
@@ -82,6 +93,7 @@ class ReadyView(TypedDict):
     journal: str | None
     log: LogView | None
     verification: VerificationView | None
+    mail: list[MailSourceView]
     warnings: list[str]
 
 
@@ -108,6 +120,7 @@ async def ready_view(desk: "Desk") -> ReadyView:
         journal=None,
         log=None,
         verification=None,
+        mail=[],
         warnings=[],
     )
     if not desk.ready:
@@ -118,6 +131,10 @@ async def ready_view(desk: "Desk") -> ReadyView:
         view["verification"] = cast("VerificationView", verified)  # is encoded as it stands
         if not verified.ok:
             view["warnings"].append(f"the verification of {verified.at} found something wrong: {verified.first}")
+    for one in desk.receiving.states if desk.receiving else ():
+        view["mail"].append({"name": one.name, "received_at": one.received_at, "problem": one.problem})
+        if one.problem not in (None, *STANDING_BY):
+            view["warnings"].append(f"no mail is received from {one.name}: {one.problem}")
     if desk.database.dialect == "sqlite":
         view["journal"] = JOURNAL_MODE
         if not WAL_IS_SAFE:

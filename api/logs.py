@@ -51,5 +51,6 @@ def configure_logs(level: str) -> None:
         ("uvicorn.access", logging.CRITICAL),
         ("asyncio", logging.WARNING),
         ("alembic", logging.WARNING),
+        ("mail.log", logging.CRITICAL),  # aiosmtpd's, of all that is said, addresses too
     ):
         logging.getLogger(name).setLevel(max(least, threshold))

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -23,18 +24,20 @@ from api.mail_files import Found, NoMail, Unread, mails_in
 from api.mail_parsing import Attachment, Limits, Mail, UnreadableMail, parse_mail
 from storage import cases
 from storage import mail as mails
-from storage.batch import Entry
+from storage.batch import Entry, letter_ref
 from storage.database import Database, SqliteDatabase
 from storage.sqlite import driver
 from storage.submissions import DuplicateMail, OutcomeUnknown, Unavailable
 from workflow.cases import NewAttachment
-from workflow.commands import AddMessage, Command, OpenCase
+from workflow.commands import AddMessage, Command, OpenCase, RecordBounce
 from workflow.desk import SetMailAside
+from workflow.effects import LETTERS, EffectKind, effects_of, letter_name
 from workflow.errors import CaseworkError
+from workflow.events import MessageBounced
 from workflow.guards import GuardContext, within_reopening_days
 from workflow.policy import Category
 from workflow.roles import system_actor
-from workflow.states import Direction
+from workflow.states import Direction, Letter
 
 log = structlog.get_logger()
 
@@ -51,40 +54,56 @@ MAX_REFERENCES = 1_000  # the latest; more are no thread
 MAX_SUBJECT_CHARACTERS = 2_000
 MAX_NAME_CHARACTERS = 200
 MAX_SET_ASIDE_CHARACTERS = 20_000
+MAX_MESSAGE_ID_CHARACTERS = 500  # of a longer one no mail program could make a header line
 EARLIEST_YEAR = 1970  # an earlier time of receipt is a broken clock
+
+
+# A letter of ours by its Message-ID. What stands behind the @ may have changed with the desk's address since.
+OUR_LETTER = re.compile(r"<(c\.[0-9a-f]{32})@[^<>]*>")
+LETTER_OF = {
+    EffectKind.ACKNOWLEDGE: Letter.ACKNOWLEDGEMENT,
+    EffectKind.LETTER: Letter.MESSAGE,
+    EffectKind.INVITE: Letter.INVITATION,
+}
+# Answered by machines as well, so that no machine of ours writes to them.
+NOBODY_READS = re.compile(r"postmaster|root|daemon|abuse")
 
 
 class Outcome(StrEnum):
     OPENED = "opened"
     JOINED = "joined"
+    BOUNCED = "bounced"  # a letter of ours, shown on its case
     DUPLICATE = "duplicate"
     SET_ASIDE = "set_aside"
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a mail: the case that it opened or joined, or the reason why it was set aside."""
+    """What became of a mail: the case that it opened, joined or told of a bounce, or why it was set aside."""
 
     outcome: Outcome
     case_id: str | None = None
     reason: str | None = None
 
 
-async def take_in(desk: Desk, raw: bytes, *, arrived_at: datetime, trust_dates: bool = False) -> Taken:
+async def take_in(
+    desk: Desk, raw: bytes, *, arrived_at: datetime, trust_dates: bool = False, silent: bool = False
+) -> Taken:
     """Deliver one mail, durably. Delivered again, at the same time or years later, it has no second effect.
 
+    `silent`: the client is not told of a case that it opens.
     Raises Unavailable, OutcomeUnknown or the database's own error when the desk cannot take it now: whatever is
     raised, keep the mail and deliver it again.
     """
     try:
         for _ in range(FURTHER_ATTEMPTS):
             with suppress(*TRY_AGAIN):
-                return await deliver(desk, raw, arrived_at, trust_dates=trust_dates)
-        return await deliver(desk, raw, arrived_at, trust_dates=trust_dates)
+                return await deliver(desk, raw, arrived_at, trust_dates=trust_dates, silent=silent)
+        return await deliver(desk, raw, arrived_at, trust_dates=trust_dates, silent=silent)
     except DuplicateMail:
         return Taken(outcome=Outcome.DUPLICATE)
 
 
-async def deliver(desk: Desk, raw: bytes, arrived_at: datetime, *, trust_dates: bool) -> Taken:
+async def deliver(desk: Desk, raw: bytes, arrived_at: datetime, *, trust_dates: bool, silent: bool) -> Taken:
     """Raises DuplicateMail as well."""
     read = partial(
         parse_mail,
@@ -99,19 +118,18 @@ async def deliver(desk: Desk, raw: bytes, arrived_at: datetime, *, trust_dates: 
         # The hop to a thread costs more than reading a short letter; a long one must not hold up the desk.
         mail = read() if len(raw) <= SHORT_BYTES else await asyncio.to_thread(read)
     except UnreadableMail as unreadable:
-        beginning = raw[:MAX_SET_ASIDE_CHARACTERS].decode(errors="replace").replace("\0", "\ufffd")
-        command = SetMailAside(reason=unreadable.reason, sender="", subject="", text=beginning)
-        return await set_aside(desk, command, mail_ref(sha256(raw).digest()))
+        return await set_raw_aside(desk, raw, unreadable.reason)
     itself = mail_ref(mail.digest)
-    named = [id_ref(one) for one in reversed(mail.references)][:MAX_REFERENCES]
+    named = [ref for one in (*reversed(mail.references),)[:MAX_REFERENCES] for ref in refs_of(one)]
     known = await mails.remembered(desk.database, (itself, *named))
     if itself in known:
         raise DuplicateMail
     reason = mail.automatic or (None if mail.sender else "no_sender")
     if reason is not None:
-        return await set_aside(desk, aside(mail, reason), itself)
+        bounced = await returned_letter(desk, mail)
+        return await note_bounce(desk, mail, bounced) if bounced else await set_aside(desk, aside(mail, reason), itself)
     try:
-        return await keep(desk, mail, await place_of(desk, mail, [known.get(ref) for ref in named]))
+        return await keep(desk, mail, await place_of(desk, mail, [known.get(ref) for ref in named]), silent=silent)
     except (DuplicateMail, *CANNOT_NOW):
         raise
     except CaseworkError as refusal:
@@ -128,6 +146,12 @@ def mail_ref(digest: bytes) -> str:
 def id_ref(message_id: str) -> str:
     """What a mail that refers to this Message-ID finds its case by."""
     return f"id:{sha256(message_id.encode()).hexdigest()}"
+
+
+def refs_of(message_id: str) -> tuple[str, ...]:
+    """By what a Message-ID may be remembered: as a letter of ours, or as a mail that arrived."""
+    ours = OUR_LETTER.fullmatch(message_id)
+    return (letter_ref(ours[1]), id_ref(message_id)) if ours else (id_ref(message_id),)
 
 
 # Where a letter belongs.
@@ -168,13 +192,20 @@ async def still_takes_mail(desk: Desk, entry: Entry) -> bool:
 # What is done with it.
 
 
-async def keep(desk: Desk, mail: Mail, place: Place) -> Taken:
+async def keep(desk: Desk, mail: Mail, place: Place, *, silent: bool) -> Taken:
+    message_id = mail.message_id or ""
+    message_id = message_id if len(message_id) <= MAX_MESSAGE_ID_CHARACTERS else ""
     attachments = tuple(evidence(one) for one in mail.attachments)
     subject = mail.subject[:MAX_SUBJECT_CHARACTERS]
     command: Command
     if place.joins is not None:
         command = AddMessage(
-            direction=Direction.INBOUND, text=mail.text, subject=subject, sender=mail.sender, attachments=attachments
+            direction=Direction.INBOUND,
+            text=mail.text,
+            subject=subject,
+            sender=mail.sender,
+            message_id=message_id,
+            attachments=attachments,
         )
     else:
         command = OpenCase(
@@ -188,6 +219,8 @@ async def keep(desk: Desk, mail: Mail, place: Place) -> Taken:
             received_at=received_at(mail, desk.clock()),
             follows=place.follows,
             unverified_of=place.unverified_of,
+            silent=silent or mail.forged or NOBODY_READS.fullmatch(mail.sender.partition("@")[0]) is not None,
+            message_id=message_id,
             attachments=attachments,
         )
     refs = (mail_ref(mail.digest), *([id_ref(mail.message_id)] if mail.message_id else []))
@@ -217,9 +250,61 @@ def aside(mail: Mail, reason: str) -> SetMailAside:
     return SetMailAside(reason=reason, sender=mail.sender, subject=subject, text=text)
 
 
+async def set_raw_aside(desk: Desk, raw: bytes, reason: str) -> Taken:
+    """For mail that cannot be read, or taken in: with its beginning, as far as it can be shown."""
+    beginning = raw[:MAX_SET_ASIDE_CHARACTERS].decode(errors="replace").replace("\0", "\ufffd")
+    command = SetMailAside(reason=reason, sender="", subject="", text=beginning)
+    return await set_aside(desk, command, mail_ref(sha256(raw).digest()))
+
+
 async def set_aside(desk: Desk, command: SetMailAside, itself: str) -> Taken:
     await desk.submit_as_system(PART, command, via="mail", mail_refs=(itself,))
     return Taken(outcome=Outcome.SET_ASIDE, reason=command.reason)
+
+
+# Letters of ours that come back.
+
+
+class Returned(msgspec.Struct, frozen=True, kw_only=True):
+    """A letter of ours; `message` and `letter` as `RecordBounce` has them."""
+
+    case_id: str
+    message: str
+    letter: Letter
+
+
+async def returned_letter(desk: Desk, mail: Mail) -> Returned | None:
+    """The first of those that the mail returns which is ours, unless its case knows already.
+
+    Only its readers know a letter's name, so nothing else has to be proved; who returned it says little.
+    """
+    names = [found[1] for one in mail.bounced[:MAX_REFERENCES] if (found := OUR_LETTER.fullmatch(one))]
+    known = await mails.remembered(desk.database, map(letter_ref, names)) if names else {}
+    for name in names:
+        case_id = known.get(letter_ref(name))
+        letter = await letter_named(desk, case_id, name) if case_id else None
+        if letter is not None:
+            return letter
+    return None
+
+
+async def letter_named(desk: Desk, case_id: str, name: str) -> Returned | None:
+    """None where it is known to have come back."""
+    entry = await cases.one(desk.database, case_id)
+    history = [one for one, _ in await cases.events(desk.database, case_id)] if entry else []
+    known = {(one.data.message, one.data.letter) for one in history if isinstance(one.data, MessageBounced)}
+    for one in history:
+        for kind in LETTERS & {*effects_of(one)}:
+            if entry is not None and letter_name(entry.case.mail_tag, one.hash, kind) == name:
+                found = Returned(case_id=case_id, message=f"m{one.event.seq}", letter=LETTER_OF[kind])
+                return None if (found.message, found.letter) in known else found
+    return None
+
+
+async def note_bounce(desk: Desk, mail: Mail, returned: Returned) -> Taken:
+    command = RecordBounce(message=returned.message, letter=returned.letter, reason=mail.bounce_reason)
+    await desk.submit_as_system(PART, command, returned.case_id, via="mail", mail_refs=(mail_ref(mail.digest),))
+    return Taken(outcome=Outcome.BOUNCED, case_id=returned.case_id)
 
 
 # Many at once.
@@ -241,11 +326,17 @@ class Summary(msgspec.Struct, kw_only=True):
 
 
 async def import_mail(
-    desk: Desk, paths: Iterable[Path], *, trust_dates: bool, progress: Callable[[Summary], None] = lambda _: None
+    desk: Desk,
+    paths: Iterable[Path],
+    *,
+    trust_dates: bool,
+    acknowledge: bool = False,
+    progress: Callable[[Summary], None] = lambda _: None,
 ) -> Summary:
     """Deliver the mails under these paths, one after the other, so that an answer finds the case of what it answers.
 
-    `progress` is called after each. A mail that fails stops none of the others; importing all of them again is safe.
+    Who wrote them is not told unless asked to `acknowledge`: an archive may have been answered years ago. `progress`
+    is called after each. A mail that fails stops none of the others; importing all of them again is safe.
     """
     summary = Summary()
     spared = files_of(desk.database)
@@ -257,7 +348,7 @@ async def import_mail(
                 case NoMail():
                     summary.skipped.append(found.where)
                 case Found():
-                    await import_one(desk, found, summary, trust_dates=trust_dates)
+                    await import_one(desk, found, summary, trust_dates=trust_dates, silent=not acknowledge)
             progress(summary)
     return summary
 
@@ -270,9 +361,9 @@ def files_of(database: Database) -> frozenset[str]:
     return frozenset(f"{file}{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))
 
 
-async def import_one(desk: Desk, found: Found, summary: Summary, *, trust_dates: bool) -> None:
+async def import_one(desk: Desk, found: Found, summary: Summary, *, trust_dates: bool, silent: bool) -> None:
     try:
-        taken = await take_in(desk, found.raw, arrived_at=desk.clock(), trust_dates=trust_dates)
+        taken = await take_in(desk, found.raw, arrived_at=desk.clock(), trust_dates=trust_dates, silent=silent)
     except Exception as failure:
         log.exception("mail_import_failed")
         summary.problems.append(f"{found.where}: {str(failure) or type(failure).__name__}")

@@ -86,11 +86,13 @@ class Mail(Struct, frozen=True, kw_only=True):
     references: tuple[str, ...]
     tags: tuple[str, ...]
     received_at: datetime  # UTC
-    # Why this mail opens nothing: own_address, bounce, report, auto_submitted, list, bulk, empty_return_path,
+    # Why this mail opens nothing: own_address, loop, bounce, report, auto_submitted, list, bulk, empty_return_path,
     # auto_reply or no_reply. None is a person's mail.
     automatic: str | None
-    bounced: tuple[str, ...]  # letters of ours that a bounce reports as undelivered
+    bounced: tuple[str, ...]  # letters of ours that a bounce reports as undelivered for good
+    bounce_reason: str  # in the words of the server that did not take them, "" where it says nothing
     authentication: str | None
+    forged: bool  # our own server found that the sender's domain does not stand for this mail (DMARC)
     digest: bytes  # equal when the same mail is delivered again, by whatever route
 
 
@@ -132,8 +134,10 @@ def parse_mail(
         tags=_tags(root, subject, support_address),
         received_at=_received_at(root, arrived_at, trusted_host, trust_dates=trust_dates),
         automatic=automatic,
-        bounced=_undelivered(root, text, references) if automatic == "bounce" else (),
+        bounced=_undelivered(root, subject, text, references) if automatic == "bounce" else (),
+        bounce_reason=_diagnosis(root) if automatic == "bounce" else "",
         authentication=_authentication(root, trusted_host),
+        forged=_is_forged(root, trusted_host),
         digest=_digest(root, sender, message_id, subject),
     )
 
@@ -1028,8 +1032,11 @@ def _address(text: str) -> str:
     return lowered if honest and _ADDRESS.fullmatch(text) else ""
 
 
-def _plus_part(address: str, support_address: str) -> str | None:
-    """What follows the plus sign in an address of the desk, "" where nothing does, None for any other address."""
+def plus_part(address: str, support_address: str) -> str | None:
+    """What follows the plus sign in an address of the desk, "" where nothing does, None for any other address.
+
+    `address` is in lower case.
+    """
     local, _, domain = address.rpartition("@")
     own, _, own_domain = support_address.lower().rpartition("@")
     if domain != own_domain or not f"{local}+".startswith(f"{own}+"):
@@ -1039,7 +1046,7 @@ def _plus_part(address: str, support_address: str) -> str | None:
 
 def _tags(root: _Part, subject: str, support_address: str) -> tuple[str, ...]:
     recipients = (value for field in ("to", "cc", "delivered-to") for value in root.all(field))
-    plus_parts = (_plus_part(address, support_address) for value in recipients for _, address in _mailboxes(value))
+    plus_parts = (plus_part(address, support_address) for value in recipients for _, address in _mailboxes(value))
     in_addresses = [part for part in plus_parts if part and _TAG_IN_ADDRESS.fullmatch(part)]
     return tuple(dict.fromkeys(tag.upper() for tag in [*_TAG_IN_SUBJECT.findall(subject), *in_addresses]))
 
@@ -1077,8 +1084,19 @@ def _moment(text: str) -> datetime | None:
 def _authentication(root: _Part, trusted_host: str | None) -> str | None:
     """What our own server found out about the sender (RFC 8601); such a header further down can be anybody's."""
     value = root.first("authentication-results")
-    server = _COMMENT.sub("", value).partition(";")[0].split()
-    return _one_line(value) if trusted_host and server and _same_host(server[0], trusted_host) else None
+    return _one_line(value) if _is_said_by(value, trusted_host) else None
+
+
+def _is_said_by(results: str, trusted_host: str | None) -> bool:
+    server = _COMMENT.sub("", results).partition(";")[0].split()
+    return trusted_host is not None and bool(server) and _same_host(server[0], trusted_host)
+
+
+def _is_forged(root: _Part, trusted_host: str | None) -> bool:
+    """A server may write a header for each check; whoever writes one in its name can only speak against themselves."""
+    said = (value for value in root.all("authentication-results") if _is_said_by(value, trusted_host))
+    found = (result for value in said for result in _COMMENT.sub("", value).lower().split(";"))
+    return any(re.match(r"\s*dmarc\s*=\s*fail\b", result) for result in found)
 
 
 def _digest(root: _Part, sender: str, message_id: str | None, subject: str) -> bytes:
@@ -1104,6 +1122,11 @@ _NO_REPLY = re.compile(
     r"(?:.*[-_.+])?(?:no|do[-_.]?not|dont)[-_.]?reply(?:[-_.+\d].*)?|(?:ne[-_.]?pas[-_.]?repondre|no[-_.]?responder"
     r"|n[aã]o[-_.]?responda|nicht[-_.]?antworten|keine[-_.]?antwort)"
 )
+_MAILER_DAEMON = re.compile(r"mailer[-_.]?daemon")
+_DELAY_SUBJECT = re.compile(
+    r"delay|warning: (?:could not send|message)|still being retried|not yet been delivered|verzögert|retard[ée]|затрим",
+    re.IGNORECASE,
+)
 _FAILURE_SUBJECT = re.compile(
     r"undeliver|deliver(?:y|ed).*(?:fail|status|delay|problem)|failure notice|returned mail|mail delivery|unzustellbar"
     r"|non remis|no se (?:puede|pudo) entregar|mancato recapito|niedostarcz|не доставлен|недоставлен|配信|退信",
@@ -1122,17 +1145,14 @@ _ABSENCE_SUBJECT = re.compile(
 
 def _why_automatic(root: _Part, subject: str, senders: list[str], support_address: str) -> str | None:
     """Why nobody is to be answered (RFC 3834, RFC 3464): the surest signs first, a subject only beside another sign."""
-    if any(_plus_part(sender, support_address) is not None for sender in senders):
+    if any(plus_part(sender, support_address) is not None for sender in senders):
         return "own_address"
+    if _has_been_here(root, support_address):
+        return "loop"
     local = senders[0].rpartition("@")[0] if senders else ""
     no_return = root.first("return-path").replace(" ", "") == "<>"
-    failure = _FAILURE_SUBJECT.search(subject) is not None
     report = next((part for part in root.descendants() if part.kind == "multipart/report"), None)
-    if report and (_delivery_status(report) or failure):
-        return "bounce"
-    if local == "mailer-daemon" or root.first("x-failed-recipients"):
-        return "bounce"
-    if failure and (no_return or local == "postmaster"):
+    if _is_bounce(root, subject, local, report, no_return=no_return):
         return "bounce"
     if report:
         return "report"
@@ -1155,6 +1175,21 @@ def _why_automatic(root: _Part, subject: str, senders: list[str], support_addres
     return "no_reply" if _NO_REPLY.fullmatch(local) else None
 
 
+def _has_been_here(root: _Part, support_address: str) -> bool:
+    """As programs say that break loops."""
+    looped = (address for value in root.all("x-loop") for _, address in _mailboxes(value))
+    return any(plus_part(address, support_address) is not None for address in looped)
+
+
+def _is_bounce(root: _Part, subject: str, local: str, report: _Part | None, *, no_return: bool) -> bool:
+    failure = _FAILURE_SUBJECT.search(subject) is not None
+    if report and (_delivery_status(report) or failure):
+        return True
+    if _MAILER_DAEMON.fullmatch(local) or root.first("x-failed-recipients"):
+        return True
+    return failure and (no_return or local == "postmaster")
+
+
 def _answered_by_machine(root: _Part, subject: str) -> bool:
     if any(root.first(name).lower() not in ("", "no", "false", "0") for name in _ANSWERED_BY_MACHINE):
         return True
@@ -1168,13 +1203,34 @@ def _delivery_status(report: _Part) -> _Part | None:
     return next((part for part in report.descendants() if part.kind in kinds), None)
 
 
-def _undelivered(root: _Part, text: str, references: tuple[str, ...]) -> tuple[str, ...]:
+def _undelivered(root: _Part, subject: str, text: str, references: tuple[str, ...]) -> tuple[str, ...]:
     """Which letters came back: by the returned letter, else by the text that quotes it, else by what it answers."""
-    status = _delivery_status(root)
-    actions = re.findall(rb"^action:\s*([a-z]+)", status.content.lower(), re.MULTILINE) if status else []
-    if actions and b"failed" not in actions:
+    if not _is_final(_delivery_status(root), subject):
         return ()  # only late, or passed on
     kinds = (*_LETTERS, "text/rfc822-headers", "message/global-headers")
     returned = _message_ids(*(_enclosed(part, "message-id") for part in root.descendants() if part.kind in kinds))
     quoted = re.findall(r"^[>\s]{0,10}Message-ID:(.{0,1000})", text, re.IGNORECASE | re.MULTILINE)
     return returned or _message_ids(*quoted) or references
+
+
+def _is_final(status: _Part | None, subject: str) -> bool:
+    content = status.content.lower() if status else b""
+    if actions := re.findall(rb"^action:\s*+([a-z]++)", content, re.MULTILINE):
+        return b"failed" in actions
+    if statuses := re.findall(rb"^status:\s*+([245])\.", content, re.MULTILINE):
+        return b"5" in statuses
+    return _DELAY_SUBJECT.search(subject) is None
+
+
+def _diagnosis(root: _Part) -> str:
+    status = _delivery_status(root)
+    content = status.content.replace(b"\r", b"") if status else b""
+    said = re.search(
+        rb"^diagnostic-code:[ \t]*+(?:[\w-]++;)?((?:[^\n]++|\n[ \t])*+)", content, re.IGNORECASE | re.MULTILINE
+    )
+    code = re.search(rb"^status:[ \t]*+([^\n]++)", content, re.IGNORECASE | re.MULTILINE)
+    found = said or code
+    return _one_line(_decode(found[1], ""))[:_DIAGNOSIS_CHARACTERS] if found else ""
+
+
+_DIAGNOSIS_CHARACTERS = 500

@@ -28,7 +28,7 @@ from workflow.deadlines import deadlines
 from workflow.money import Money
 from workflow.people import Person
 from workflow.reviewing import Review
-from workflow.states import CaseState, RemedyKind
+from workflow.states import CaseState, Letter, RemedyKind
 
 if TYPE_CHECKING:
     from api.demo import Pass
@@ -299,8 +299,10 @@ class Telling:
                 return minute(requested_at)
             case e.MessageSent(awaits_reply=True):
                 return "awaits a reply"
-            case e.AnswerWaived(message=message) | e.MessageBounced(message=message):
+            case e.AnswerWaived(message=message):
                 return message
+            case e.MessageBounced(message=message, letter=letter):
+                return message if letter is Letter.MESSAGE else f"{letter} of {message}"
             case e.OfferAnswered(accepted=accepted):
                 return "accepted" if accepted else "declined"
             case e.ClientLinkIssued(link=link, expires_at=expires_at):

@@ -1,15 +1,81 @@
 """Settings: one typed class, read from CASEWORK_* at start and passed in."""
 
+import json
 from pathlib import Path
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflow.effects import LETTERS, EffectKind
 from workflow.errors import UnknownTimeZone
 from workflow.timezones import zone
+
+IMAP_PORTS = {"imaps": 993, "imap": 143, "imap+starttls": 143}
+
+
+class MailboxSettings(BaseModel):
+    """One mailbox that is read by IMAP, by exactly one of a password, a command that prints one, or one for a token.
+
+    `url` is imaps://, imap:// (in the clear on this very machine alone, else with STARTTLS) or imap+starttls://.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str = Field(description="imaps://user@host[:port][/FOLDER]; INBOX, if none is named")
+    password: SecretStr | None = None
+    password_command: tuple[str, ...] = Field(default=(), description="prints the password")
+    token_command: tuple[str, ...] = Field(default=(), description="prints an access token, for XOAUTH2")
+    taken: str = Field(default="Casework", min_length=1, description="the folder for mail that the desk has")
+
+    @field_validator("url")
+    @classmethod
+    def of_a_mailbox(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in IMAP_PORTS or not parts.hostname or not parts.username:
+            raise ValueError("has to be like imaps://user@host/INBOX, or begin with imap:// or imap+starttls://")
+        if parts.password is not None:
+            raise ValueError("must not hold the password: give it as password, or by a password_command")
+        _ = parts.port  # raises where it is none
+        return url
+
+    @model_validator(mode="after")
+    def one_way_in(self) -> Self:
+        given = (self.password is not None, bool(self.password_command), bool(self.token_command))
+        if sum(given) != 1:
+            raise ValueError("needs exactly one of password, password_command and token_command")
+        if self.taken == self.folder:
+            raise ValueError("taken has to be another folder than the one that is read")
+        return self
+
+    @property
+    def scheme(self) -> str:
+        return urlsplit(self.url).scheme
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or IMAP_PORTS[self.scheme]
+
+    @property
+    def user(self) -> str:
+        return unquote(urlsplit(self.url).username or "")
+
+    @property
+    def folder(self) -> str:
+        return unquote(urlsplit(self.url).path.removeprefix("/")) or "INBOX"
 
 
 class Settings(BaseSettings):
@@ -41,6 +107,15 @@ class Settings(BaseSettings):
     mail_host: str | None = Field(
         default=None, description="our own mail server, whose Received and Authentication-Results count"
     )
+    mailboxes: Annotated[tuple[MailboxSettings, ...], NoDecode] = Field(
+        default=(), description="a JSON list of mailboxes to fetch mail from, each with url and a way to sign in"
+    )
+    lmtp: str | None = Field(
+        default=None, description="where to take mail from one's own mail server: 127.0.0.1:24, or unix:/path"
+    )
+    lmtp_anywhere: bool = Field(
+        default=False, validate_default=True, description="let CASEWORK_LMTP be another address than this machine's own"
+    )
     public_url: str | None = Field(
         default=None, description="where people reach the desk, such as https://desk.example.com; links lead there"
     )
@@ -69,6 +144,31 @@ class Settings(BaseSettings):
         except UnknownTimeZone as unknown:
             raise ValueError("is not a time zone of the IANA database, such as Europe/Kyiv") from unknown
         return name
+
+    @field_validator("mailboxes", mode="before")
+    @classmethod
+    def from_json(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        try:
+            return json.loads(given or "[]")
+        except ValueError:
+            raise ValueError("has to be a JSON list of objects") from None  # what it holds may be secret
+
+    @field_validator("lmtp_anywhere")
+    @classmethod
+    def heard_by_ones_own(cls, anywhere: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - as pydantic calls it
+        place = info.data.get("lmtp")
+        if place and not place.startswith("unix:") and not anywhere and lmtp_place(place)[0] not in LOOPBACK:
+            raise ValueError("has to be true for CASEWORK_LMTP to be an address that others can reach")
+        return anywhere
+
+    @field_validator("lmtp")
+    @classmethod
+    def somewhere_to_listen(cls, place: str | None) -> str | None:
+        if place and not place.startswith("unix:/"):
+            lmtp_place(place)
+        return place or None
 
     @field_validator("public_url", "oidc_issuer")
     @classmethod
@@ -108,6 +208,17 @@ class Settings(BaseSettings):
 MIN_SECRET_CHARACTERS = 32
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+
+
+def lmtp_place(place: str) -> tuple[str, int]:
+    """Host and port. Raises ValueError."""
+    host, _, port = place.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > MAX_PORT:
+        raise ValueError("has to be like 127.0.0.1:24 or unix:/run/casework/lmtp")
+    return host.strip("[]"), int(port)
+
+
+MAX_PORT = 65535
 
 
 def is_unheard(url: str) -> bool:

@@ -14,7 +14,15 @@ from api.errors import RefusalBody
 from storage.batch import Entry
 from workflow.cases import Case, Ground, Pointer, Proposal, Purchase, RemedyGiven, case_number_text
 from workflow.deadlines import DeadlineKind, deadlines
-from workflow.events import AttachmentAdded, MessageReceived, MessageSent, OfferAnswered, Opened, Recorded
+from workflow.events import (
+    AttachmentAdded,
+    MessageBounced,
+    MessageReceived,
+    MessageSent,
+    OfferAnswered,
+    Opened,
+    Recorded,
+)
 from workflow.guards import Context, missing_approvals, who_can_approve
 from workflow.money import Money
 from workflow.people import Person
@@ -25,6 +33,7 @@ from workflow.states import (
     CaseState,
     CompensationKind,
     Direction,
+    Letter,
     LinkKind,
     ProposalStatus,
     RemedyKind,
@@ -487,6 +496,8 @@ class MessageView(TypedDict):
     by: str
     awaits_reply: bool
     accepts: NotRequired[bool]  # an offer, of the client's answer to one
+    bounced: NotRequired[bool]  # it came back to us undelivered
+    acknowledgement_bounced: NotRequired[bool]  # our acknowledgement of it did
 
 
 class NoteView(TypedDict):
@@ -512,6 +523,7 @@ def messages_of(history: Sequence[Recorded], texts: dict[str, str]) -> list[Mess
     An answer to an offer is one too, with or without further words.
     """
     views: list[MessageView] = []
+    bounced = {(one.data.message, one.data.letter) for one in history if isinstance(one.data, MessageBounced)}
     for one in history:
         event, data = one.event, one.data
         if not isinstance(data, Opened | MessageReceived | MessageSent | OfferAnswered):
@@ -528,6 +540,10 @@ def messages_of(history: Sequence[Recorded], texts: dict[str, str]) -> list[Mess
         }
         if isinstance(data, OfferAnswered):
             view["accepts"] = data.accepted
+        if (view["id"], Letter.MESSAGE) in bounced:
+            view["bounced"] = True
+        if (view["id"], Letter.ACKNOWLEDGEMENT) in bounced:
+            view["acknowledgement_bounced"] = True
         views.append(view)
     return views
 

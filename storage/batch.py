@@ -66,8 +66,8 @@ from workflow.states import ResumeReason, Trigger
 
 MICROSECOND = timedelta(microseconds=1)
 
-# Bulky, and shown by no answer about the case itself.
-UNCACHED_FIELDS = frozenset({"text", "message"})
+# Bulky, or shown by no answer about the case itself.
+UNCACHED_FIELDS = frozenset({"text", "message", "message_id"})
 
 LETTER_KINDS = ", ".join(f"'{kind}'" for kind in sorted(LETTERS))  # as SQL lists them
 

@@ -10,6 +10,7 @@ from workflow.policy import Category, GroundKind
 from workflow.states import (
     CompensationKind,
     Direction,
+    Letter,
     LinkKind,
     RemedyKind,
     Resolution,
@@ -78,6 +79,7 @@ class OpenCase(Command, frozen=True, kw_only=True):
     follows: str | None = None
     unverified_of: str | None = None
     silent: bool = False  # the client is not told: an archive is read in, or the sender may not be who they seem
+    message_id: str = ""  # of the client's mail, so that ours can be threaded below it
     attachments: tuple[NewAttachment, ...] = ()
 
 
@@ -171,13 +173,19 @@ class AddMessage(Command, frozen=True, kw_only=True):
     awaits_reply: bool = False
     subject: str = ""
     sender: str = ""
+    message_id: str = ""  # of the client's mail, as in OpenCase
     attachments: tuple[NewAttachment, ...] = ()
 
 
 class RecordBounce(Command, frozen=True, kw_only=True):
-    """A letter to the client came back undelivered."""
+    """A letter to the client came back undelivered.
+
+    `message` is `m<seq>` by the event that set it in motion: the message itself, what was acknowledged, or what a
+    consultation was booked or called off by.
+    """
 
     message: str
+    letter: Letter = Letter.MESSAGE
     reason: str = ""
 
 

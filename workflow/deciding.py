@@ -75,6 +75,7 @@ from workflow.roles import (
 from workflow.states import (
     CaseState,
     Direction,
+    Letter,
     ProposalStatus,
     RemedyKind,
     Resolution,
@@ -230,6 +231,7 @@ def open_case(context: Context, command: c.OpenCase, now: datetime) -> Drafts:
         "client_name": command.client_name,
         "client_email": command.client_email,
     }
+    personal |= only_given(message_id=command.message_id)
     if not command.subject.strip():
         personal["title"] = title_from(command.message)
     purchase = purchase_to_link(context, command.purchase, command.purchase_reference, "purchase.")
@@ -697,15 +699,19 @@ def add_message(attempt: Attempt, command: c.AddMessage) -> Drafts:
         else e.MessageSent(awaits_reply=command.awaits_reply, update_due=attempt.update_due())
     )
     message = f"m{attempt.case.version + 1}"
-    personal = {"text": command.text, **only_given(subject=command.subject, sender=command.sender)}
+    given = only_given(subject=command.subject, sender=command.sender, message_id=command.message_id)
+    personal = {"text": command.text, **given}
     return (e.Draft(data=data, personal=personal), *(attached(one, message) for one in command.attachments))
 
 
 def record_bounce(attempt: Attempt, command: c.RecordBounce) -> Drafts:
-    if command.message not in {f"m{seq}" for seq in attempt.case.answers}:
-        return ()  # the client has written since, or it is known to have bounced
-    hours = attempt.context.settings_now(attempt.now).first_answer_hours
-    data = e.MessageBounced(message=command.message, update_due=attempt.now + timedelta(hours=hours))
+    """Of any letter; but only that of an answer which stands leaves the client without one."""
+    if command.message not in {f"m{seq}" for seq in range(1, attempt.case.version + 1)}:
+        raise NotFound("message")
+    update_due = None
+    if command.letter is Letter.MESSAGE and command.message in {f"m{seq}" for seq in attempt.case.answers}:
+        update_due = attempt.now + timedelta(hours=attempt.context.settings_now(attempt.now).first_answer_hours)
+    data = e.MessageBounced(message=command.message, letter=command.letter, update_due=update_due)
     return (e.Draft(data=data, personal=only_given(reason=command.reason)),)
 
 

@@ -18,6 +18,7 @@ from workflow.sampling import Plan
 from workflow.states import (
     CaseState,
     CompensationKind,
+    Letter,
     LinkKind,
     RemedyKind,
     Resolution,
@@ -183,10 +184,14 @@ class MessageSent(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MessageBounced(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    """A letter to the client came back; `update_due` is when they have to hear from us instead."""
+    """A letter to the client came back; `message` and `letter` as in the command.
+
+    `update_due` is when they have to hear from us instead; absent where the letter answered nothing that is open.
+    """
 
     message: str
-    update_due: datetime
+    letter: Letter = Letter.MESSAGE
+    update_due: datetime | None = None
 
 
 class OfferAnswered(EventData, frozen=True, kw_only=True, omit_defaults=True):

@@ -328,6 +328,8 @@ def message_sent(case: Case, recorded: e.Recorded, data: e.MessageSent) -> Chang
 
 def message_bounced(case: Case, recorded: e.Recorded, data: e.MessageBounced) -> Changes:
     """The client never read it. Where it was the only answer, they stand unanswered again, and owe no reply."""
+    if data.update_due is None:
+        return {}
     answers = tuple(seq for seq in case.answers if f"m{seq}" != data.message)
     if answers:
         return {"answers": answers}

@@ -99,6 +99,14 @@ class Direction(StrEnum):
     OUTBOUND = "outbound"
 
 
+class Letter(StrEnum):
+    """What leaves for the client by mail."""
+
+    MESSAGE = "message"  # of a person, or an automatic one that is kept as a message
+    ACKNOWLEDGEMENT = "acknowledgement"  # that their inquiry has arrived
+    INVITATION = "invitation"  # to a consultation, or its end
+
+
 class LinkKind(StrEnum):
     RELATED = "related"
     DUPLICATE = "duplicate"

@@ -25,6 +25,7 @@ from workflow.errors import Refused
 from workflow.permissions import permissions
 from workflow.policy import Decision, ReasonCode, Refund, approvals_needed
 from workflow.roles import LINKERS, WORKERS
+from workflow.states import Letter
 
 SHOWN_ENTRIES = 40  # of a conversation, unless all of it is asked for
 SHOWN_EVENTS = 60
@@ -198,7 +199,10 @@ class CasePage(CaseForms):
             "length": len(said),
             "awaits_reply": letter is not None and letter["awaits_reply"],
             "files": files.get(f"m{event.seq}", []),
-            "bounced": self.history.last(e.MessageBounced, message=f"m{event.seq}"),
+            "bounced": self.history.last(e.MessageBounced, message=f"m{event.seq}", letter=Letter.MESSAGE),
+            "unacknowledged": self.history.last(
+                e.MessageBounced, message=f"m{event.seq}", letter=Letter.ACKNOWLEDGEMENT
+            ),
             "waived": self.history.last(e.AnswerWaived, message=f"m{event.seq}"),
             "is_mine": event.actor == self.actor.key and not is_client,
         }

@@ -13,7 +13,7 @@ from api import views as v
 from api.pages.client_words import Words
 from workflow.cases import Case, RemedyGiven, case_number_text
 from workflow.deadlines import DeadlineKind, deadlines
-from workflow.events import AttachmentAdded, MessageBounced, OfferAnswered, Recorded
+from workflow.events import AttachmentAdded, OfferAnswered, Recorded
 from workflow.guards import Context, GuardContext, within_reopening_days
 from workflow.policy import Category, ClauseId
 from workflow.roles import CLIENTS, Actor
@@ -288,7 +288,6 @@ class Seeing:
 
     def said(self) -> Iterator[Said]:
         files = Counter(one.data.message for one in self.history if isinstance(one.data, AttachmentAdded))
-        bounced = {one.data.message for one in self.history if isinstance(one.data, MessageBounced)}
         for one in v.messages_of(self.history, self.texts):
             at, seq = datetime.fromisoformat(one["at"]), one["id"].removeprefix("m")
             is_kept = not one["text"] or any(f"{seq}/{field}" in self.texts for field in ("text", "message"))
@@ -299,7 +298,7 @@ class Seeing:
                 when=self.words.moment(at),
                 text=one["text"] if is_kept else self.words("message.erased"),
                 answer=self.answer(one),
-                notes=tuple(self.notes(files[one["id"]], is_lost=one["id"] in bounced)),
+                notes=tuple(self.notes(files[one["id"]], is_lost="bounced" in one)),
             )
 
     def who(self, message: v.MessageView) -> str:

@@ -13,7 +13,7 @@ from api.pages.showing import moment, money, words
 from workflow import events as e
 from workflow.cases import Case
 from workflow.money import Money
-from workflow.states import RemedyKind, Verdict
+from workflow.states import Letter, RemedyKind, Verdict
 
 Names = Mapping[str, Mapping[str, str]]
 """Name and address of everybody, by their id."""
@@ -229,14 +229,24 @@ def said(recorded: e.Recorded, _: Names) -> str | None:
             return "wrote to the client" + (", and waits for an answer" if awaits else "")
         case e.MessageSent():
             return "acknowledged the client's message"
-        case e.MessageBounced(message=message):
-            return f"brought the letter {message} back: it did not reach the client"
+        case e.MessageBounced(message=message, letter=letter):
+            return f"brought {returned(letter, message)} back: it did not reach the client"
         case e.AnswerWaived(message=message):
             return f"said that the message {message} needs no answer"
         case e.AttachmentAdded(size=size):
             return f"added a file of {size:,} bytes"
         case _:
             return None
+
+
+def returned(letter: Letter, message: str) -> str:
+    match letter:
+        case Letter.MESSAGE:
+            return f"the letter {message}"
+        case Letter.ACKNOWLEDGEMENT:
+            return f"the acknowledgement of {message}"
+        case Letter.INVITATION:
+            return f"the invitation of event {message.removeprefix('m')}"
 
 
 def did_to_desk(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901, PLR0912 - one arm for each type

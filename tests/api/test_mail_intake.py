@@ -1,65 +1,43 @@
 """Mail that is delivered: whose case it is, what it opens, and that it counts once."""
 
 import asyncio
-import json
 import random
 import re
-import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
-from sqlalchemy import func, select
 
 from api import mail_intake
 from api.desk import MAIL_TAG_ALPHABET, Desk
-from api.mail_intake import Outcome, Summary, Taken, import_mail, take_in
-from api.settings import Settings
+from api.mail_intake import Outcome, Summary, Taken, import_mail
 from storage import cases
-from storage.cases import Filter, Sort
-from storage.database import open_database
-from storage.desk import ensure_desk
-from storage.submissions import Receipt, Submission, Unavailable
-from storage.tables import EventRow, columns
-from tests.shared import shared_path
-from workflow.cases import Case
-from workflow.commands import CloseData, Command, Fire, SetParticipants
-from workflow.events import AttachmentAdded, EventData, MailSetAside, MessageReceived, Opened
-from workflow.people import AddPerson
+from storage.submissions import Unavailable
+from tests.api.mailing import (
+    NOON,
+    Clock,
+    a_mail,
+    all_cases,
+    as_lead,
+    close,
+    collapsed,
+    deliver,
+    events_written,
+    examples,
+    history,
+    opened_desk,
+    set_aside,
+    the_case,
+)
+from workflow.commands import AddMessage, Erase, SetParticipants
+from workflow.effects import EffectKind, letter_name
+from workflow.events import AttachmentAdded, EventData, MessageBounced, MessageReceived, Opened
 from workflow.policy import Category
-from workflow.roles import Role, system_actor
-from workflow.states import CaseState, Resolution, Trigger
+from workflow.states import CaseState, Direction, Letter
 
-NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
-LEAD = "lead-1"
-OWN_MAILS = Path(__file__).parent / "mails"
 EXAMPLES = ("published", "own")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOON
-
-    def __call__(self) -> datetime:
-        return self.now
-
-
-@asynccontextmanager
-async def opened_desk(url: str, clock: Clock) -> AsyncIterator[Desk]:
-    settings = Settings.model_validate(
-        {"support_address": "support@step-into.example", "mail_host": "mx.step-into.example"}
-    )
-    database = open_database(url)
-    await database.run(partial(ensure_desk, timezone="UTC", now=clock()))
-    desk = Desk(settings, database, clock)
-    await desk.open()
-    yield desk
-    await desk.close()
 
 
 @pytest.fixture
@@ -73,86 +51,7 @@ async def desk(database_url: str, clock: Clock) -> AsyncIterator[Desk]:
         yield desk
 
 
-def a_mail(
-    sender: str = "Orla Quince <orla@kiosk.example.com>", *, text: str = "The pixel is off.", **fields: str | None
-) -> bytes:
-    """A letter to the desk; `fields` are header fields by name, with None to leave one out."""
-    header = {
-        "received": "from kiosk by mx.step-into.example; Mon, 2 Nov 2026 09:00:00 +0000",
-        "from": sender,
-        "to": "support@step-into.example",
-        "subject": "Pixel",
-        "message-id": f"<{uuid.uuid4()}@kiosk.example.com>",
-        **{name.replace("_", "-"): value for name, value in fields.items()},
-    }
-    lines = [f"{name}: {value}" for name, value in header.items() if value is not None]
-    return "\r\n".join([*lines, "", text, ""]).encode()
-
-
-async def deliver(desk: Desk, raw: bytes, *, trust_dates: bool = False) -> Taken:
-    return await take_in(desk, raw, arrived_at=desk.clock(), trust_dates=trust_dates)
-
-
-async def the_case(desk: Desk, taken: Taken) -> Case:
-    entry = await cases.one(desk.database, taken.case_id or "")
-    assert entry is not None
-    return entry.case
-
-
-async def all_cases(desk: Desk) -> list[Case]:
-    return [
-        one.entry.case
-        for one in await cases.listing(desk.database, Filter(), Sort.OLDEST, now=NOON, after=None, limit=200)
-    ]
-
-
-async def history(desk: Desk, case_id: str) -> list[tuple[EventData, dict[str, str]]]:
-    """What happened in a case, each event with its texts by field."""
-    texts = await cases.texts_of(desk.database, case_id)
-    found = []
-    for one, _ in await cases.events(desk.database, case_id):
-        here = {key.partition("/")[2]: text for key, text in texts.items() if key.startswith(f"{one.event.seq}/")}
-        found.append((one.data, here))
-    return found
-
-
-async def set_aside(desk: Desk) -> list[tuple[str, dict[str, str]]]:
-    """Reason and texts of all mail that was set aside, newest first."""
-    found = await cases.of_type(desk.database, "mail_set_aside", None, 200)
-    return [(one.data.reason, texts) for _, one, texts in found if isinstance(one.data, MailSetAside)]
-
-
-async def events_written(desk: Desk) -> int:
-    (row,) = await desk.database.rows(select(func.count(columns(EventRow).id)))
-    return int(row[0])
-
-
-async def as_lead(desk: Desk, command: Command, case_id: str) -> None:
-    directory = await desk.ledger.writer.directory()
-    if LEAD not in directory.people:
-        lead = AddPerson(person_id=LEAD, email="lead@step-into.example", name="Lea Lead", roles=(Role.LEAD,))
-        await desk.submit_as_system("operator", lead, via="cli", admin=True)
-    actor = msgspec.structs.replace(system_actor(LEAD), kind="person")
-    submission = Submission(command=command, actor=actor, via="api", request=str(uuid.uuid4()), case_id=case_id)
-    assert isinstance(await desk.ledger.submit(submission), Receipt)
-
-
-async def close(desk: Desk, case_id: str) -> None:
-    data = CloseData(resolution=Resolution.SPAM)
-    await as_lead(desk, Fire(trigger=Trigger.CLOSE, reason="nothing to do", data=data), case_id)
-
-
-def collapsed(text: str) -> str:
-    return re.sub(r"[\s\0-\x1f\x7f]+", " ", text).strip()
-
-
 # The examples.
-
-
-def examples(collection: str) -> list[tuple[dict[str, Any], bytes]]:
-    folder = shared_path("inquiries") if collection == "published" else OWN_MAILS
-    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    return [(entry, (folder / entry["file"]).read_bytes()) for entry in index]
 
 
 async def deliver_examples(desk: Desk, collection: str) -> dict[str, tuple[dict[str, Any], bytes, Taken]]:
@@ -419,6 +318,288 @@ async def test_mail_that_was_set_aside_starts_no_thread(desk: Desk) -> None:
     assert (await the_case(desk, taken)).unverified_of is None
 
 
+# What anybody can write.
+
+STRANGER, VICTIM, STAFF, OURS = (
+    "eve@elsewhere.example",
+    "orla@kiosk.example.com",
+    "lead@step-into.example",
+    "support@step-into.example",
+)
+
+
+@pytest.mark.parametrize("forged", [VICTIM, STAFF, OURS])
+@pytest.mark.parametrize("fields", [("reply_to",), ("sender_field",), ("references", "in_reply_to"), ("return_path",)])
+async def test_somebody_elses_address_beside_ones_own_gains_nothing(
+    desk: Desk, forged: str, fields: tuple[str, ...]
+) -> None:
+    victims = await deliver(desk, a_mail())
+    await as_lead(desk, SetParticipants(participants=()), victims.case_id or "")
+    version = (await the_case(desk, victims)).version
+    written = {"sender" if one == "sender_field" else one: f"<{forged}>" for one in fields}
+    raw = a_mail(STRANGER).replace(
+        b"subject:", "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in written.items()).encode() + b"subject:", 1
+    )
+
+    taken = await deliver(desk, raw)
+
+    assert taken.outcome is Outcome.OPENED
+    case = await the_case(desk, taken)
+    assert (case.unverified_of, case.follows) == (None, None)
+    ((_, texts),) = await history(desk, case.id)
+    assert texts["client_email"] == STRANGER
+    assert (await the_case(desk, victims)).version == version
+
+
+@pytest.mark.parametrize("forged", [VICTIM, STAFF])
+async def test_somebody_elses_address_in_place_of_ones_own_opens_a_case_and_gains_nothing(
+    desk: Desk, forged: str
+) -> None:
+    victims = await deliver(desk, a_mail())
+    await as_lead(desk, SetParticipants(participants=()), victims.case_id or "")
+    before = await the_case(desk, victims)
+
+    taken = await deliver(desk, a_mail(forged, subject=f"Re: C-{before.number}", text="Release the refund."))
+
+    assert taken.outcome is Outcome.OPENED
+    ((event, _),) = await cases.events(desk.database, taken.case_id or "")
+    assert event.event.actor == "system:mail"
+    assert await the_case(desk, victims) == before
+
+
+@pytest.mark.parametrize("forged", [OURS, "support+7K3M9Q2F@step-into.example", "Support@STEP-INTO.example"])
+async def test_our_own_address_opens_nothing_whoever_is_named_beside_it(desk: Desk, forged: str) -> None:
+    victims = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+
+    for sender in (forged, f"{VICTIM}, {forged}"):
+        taken = await deliver(desk, a_mail(sender, references="<first@kiosk.example.com>"))
+        assert taken == Taken(outcome=Outcome.SET_ASIDE, reason="own_address")
+
+    assert (await the_case(desk, victims)).version == 1
+
+
+# Letters of ours.
+
+
+async def ours(desk: Desk, case_id: str, kind: EffectKind = EffectKind.ACKNOWLEDGE, seq: int = 1) -> str:
+    """The left part of the Message-ID of a letter that an event of the case set in motion."""
+    entry = await cases.one(desk.database, case_id)
+    assert entry is not None
+    event = (await cases.events(desk.database, case_id))[seq - 1][0]
+    return letter_name(entry.case.mail_tag, event.hash, kind)
+
+
+async def answered(desk: Desk, case_id: str, text: str = "We look into it.") -> int:
+    """A person has written; the seq of their message."""
+    await as_lead(desk, AddMessage(direction=Direction.OUTBOUND, text=text), case_id)
+    return len(await cases.events(desk.database, case_id))
+
+
+@pytest.mark.parametrize("host", ["step-into.example", "an.earlier.example"])
+async def test_the_clients_answer_to_our_acknowledgement_joins(desk: Desk, host: str) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+
+    taken = await deliver(desk, a_mail(in_reply_to=f"<{name}@{host}>"))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=opened.case_id)
+
+
+async def test_the_clients_answer_to_a_persons_letter_joins(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "", EffectKind.LETTER, await answered(desk, opened.case_id or ""))
+
+    taken = await deliver(desk, a_mail(references=f"<older@kiosk.example.com> <{name}@step-into.example>"))
+
+    assert taken == Taken(outcome=Outcome.JOINED, case_id=opened.case_id)
+
+
+async def test_a_stranger_who_answers_our_letter_opens_a_case_beside_it(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+
+    taken = await deliver(desk, a_mail("orla@kiosk.example.net", in_reply_to=f"<{name}@step-into.example>"))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of == opened.case_id
+
+
+async def test_a_name_that_no_letter_of_ours_has_joins_nothing(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    guessed = f"{name[:-1]}{'0' if name[-1] != '0' else '1'}"
+
+    taken = await deliver(desk, a_mail(in_reply_to=f"<{guessed}@step-into.example>"))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of is None
+
+
+async def test_the_name_of_each_mail_is_kept_so_that_ours_can_answer_it(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    await deliver(desk, a_mail(message_id="<second@kiosk.example.com>", references="<first@kiosk.example.com>"))
+    long = f"<{'x' * 600}@kiosk.example.com>"
+    await deliver(desk, a_mail(message_id=long, references="<first@kiosk.example.com>"))
+
+    story = await history(desk, opened.case_id or "")
+
+    assert [texts.get("message_id") for _, texts in story] == [
+        "<first@kiosk.example.com>",
+        "<second@kiosk.example.com>",
+        None,
+    ]
+
+
+# Letters of ours that come back.
+
+
+def a_bounce(name: str, *, status: str = "Action: failed\r\nStatus: 5.1.1", **fields: str) -> bytes:
+    """As a mail server returns the letter of that name."""
+    parts = [
+        "Content-Type: text/plain\r\n\r\nSorry.",
+        (
+            "Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.net\r\n\r\n"
+            f"Final-Recipient: rfc822; orla@kiosk.example.com\r\n{status}\r\n"
+            "Diagnostic-Code: smtp; 550 5.1.1 no such\r\n user here"
+        ),
+        f"Content-Type: text/rfc822-headers\r\n\r\nMessage-ID: <{name}@step-into.example>\r\nSubject: Pixel",
+    ]
+    body = "".join(f"--r\r\n{part}\r\n" for part in parts) + "--r--"
+    header = {
+        "return_path": "<>",
+        "subject": "Undelivered",
+        "content_type": "multipart/report; report-type=delivery-status; boundary=r",
+    }
+    return a_mail("MAILER-DAEMON@mx.example.net", text=body, **header | fields)
+
+
+async def bounces(desk: Desk, case_id: str) -> list[tuple[str, Letter, str | None]]:
+    return [
+        (data.message, data.letter, texts.get("reason"))
+        for data, texts in await history(desk, case_id)
+        if isinstance(data, MessageBounced)
+    ]
+
+
+async def test_an_acknowledgement_that_comes_back_is_shown_on_its_case(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+
+    taken = await deliver(desk, a_bounce(await ours(desk, opened.case_id or "")))
+
+    assert taken == Taken(outcome=Outcome.BOUNCED, case_id=opened.case_id)
+    assert await bounces(desk, opened.case_id or "") == [("m1", Letter.ACKNOWLEDGEMENT, "550 5.1.1 no such user here")]
+    assert await set_aside(desk) == []
+
+
+async def test_an_answer_that_comes_back_leaves_the_client_unanswered(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    seq = await answered(desk, opened.case_id or "")
+
+    await deliver(desk, a_bounce(await ours(desk, opened.case_id or "", EffectKind.LETTER, seq)))
+
+    assert not (await the_case(desk, opened)).is_answered
+
+
+async def test_of_two_answers_the_one_that_came_back_is_named(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    first, _ = [await answered(desk, opened.case_id or "", text) for text in ("One.", "Two.")]
+
+    await deliver(desk, a_bounce(await ours(desk, opened.case_id or "", EffectKind.LETTER, first)))
+
+    assert (await the_case(desk, opened)).is_answered
+    assert [one[:2] for one in await bounces(desk, opened.case_id or "")] == [(f"m{first}", Letter.MESSAGE)]
+
+
+async def test_a_letter_comes_back_once_however_often_that_is_said(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    raw = a_bounce(name)
+
+    taken = [await deliver(desk, one) for one in (raw, raw, a_bounce(name))]
+
+    assert [one.outcome for one in taken] == [Outcome.BOUNCED, Outcome.DUPLICATE, Outcome.SET_ASIDE]
+    assert len(await bounces(desk, opened.case_id or "")) == 1
+
+
+@pytest.mark.parametrize("status", ["Action: delayed\r\nStatus: 4.4.1", "Status: 4.2.2"])
+async def test_a_letter_that_is_late_has_not_come_back(desk: Desk, status: str) -> None:
+    opened = await deliver(desk, a_mail())
+
+    taken = await deliver(desk, a_bounce(await ours(desk, opened.case_id or ""), status=status))
+
+    assert taken == Taken(outcome=Outcome.SET_ASIDE, reason="bounce")
+    assert (await the_case(desk, opened)).version == 1
+
+
+async def test_whoever_does_not_know_a_letters_name_cannot_return_it(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    tag = (await the_case(desk, opened)).mail_tag
+
+    forged = [
+        a_bounce("c." + "0" * 32, subject=f"Undelivered [#{tag}]"),
+        a_bounce("first", references="<first@kiosk.example.com>"),
+    ]
+
+    assert {(await deliver(desk, one)).outcome for one in forged} == {Outcome.SET_ASIDE}
+    assert (await the_case(desk, opened)).version == 1
+
+
+async def test_a_letter_returned_in_an_older_shape_is_known_by_what_is_quoted(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    text = f"Hi. This is the qmail-send program.\r\n\r\nMessage-ID: <{name}@step-into.example>\r\nSubject: Pixel"
+
+    taken = await deliver(desk, a_mail("MAILER-DAEMON@mx.example.net", subject="failure notice", text=text))
+
+    assert taken.outcome is Outcome.BOUNCED
+
+
+async def test_what_came_back_to_a_client_who_was_erased_is_nobodys(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    name = await ours(desk, opened.case_id or "")
+    erase = Erase(legal_basis="GDPR Art. 17(1)", override=True)
+    await desk.submit_as_system("operator", erase, opened.case_id, via="cli", admin=True)
+
+    assert (await deliver(desk, a_bounce(name))).outcome is Outcome.SET_ASIDE
+
+
+# Who is told that their inquiry has arrived.
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_silent"),
+    [
+        ({}, False),
+        ({"authentication_results": "mx.step-into.example; dkim=none; dmarc=pass header.from=x"}, False),
+        ({"authentication_results": "mx.step-into.example; spf=pass; dmarc=fail (p=reject) header.from=x"}, True),
+        ({"authentication_results": "mx.step-into.example; dmarc = FAIL"}, True),
+        ({"authentication_results": "mx.step-into.example; x=y (dmarc=fail; dmarc=fail)"}, False),
+        ({"authentication_results": "elsewhere.example; dmarc=fail"}, False),
+        ({"sender": "Postmaster <postmaster@kiosk.example.com>"}, True),
+    ],
+)
+async def test_nobody_is_told_who_may_not_have_written(desk: Desk, fields: dict[str, str], is_silent: bool) -> None:
+    opened = await deliver(desk, a_mail(**fields))
+
+    ((data, _),) = await history(desk, opened.case_id or "")
+    assert isinstance(data, Opened)
+    assert data.silent is is_silent
+
+
+@pytest.mark.parametrize("acknowledge", [True, False])
+async def test_whoever_wrote_what_is_in_an_archive_is_told_only_on_request(
+    desk: Desk, mailbox: Path, acknowledge: bool
+) -> None:
+    (mailbox / "1.eml").write_bytes(a_mail())
+
+    await import_mail(desk, [mailbox], trust_dates=False, acknowledge=acknowledge)
+
+    (case,) = await all_cases(desk)
+    ((data, _),) = await history(desk, case.id)
+    assert isinstance(data, Opened)
+    assert data.silent is not acknowledge
+
+
 # A closed case.
 
 
@@ -636,7 +817,7 @@ async def test_an_import_takes_the_files_in_their_order(desk: Desk, mailbox: Pat
     summary = await import_mail(desk, [mailbox], trust_dates=False, progress=lambda so_far: seen.append(so_far.mails))
 
     assert summary == Summary(counts=summary.counts, skipped=[str(mailbox / "notes.md")])
-    assert summary.counts == dict.fromkeys(Outcome, 1)
+    assert summary.counts == dict.fromkeys(set(Outcome) - {Outcome.BOUNCED}, 1)
     assert seen == [1, 2, 3, 4, 4]
 
 

@@ -860,6 +860,10 @@ def test_attachments_beyond_the_limits_are_kept_by_name_only() -> None:
         ([], "Mail Delivery System <MAILER-DAEMON@mta.example>", "bounce"),
         (["Subject: Undelivered Mail Returned to Sender"], "postmaster@mta.example", "bounce"),
         (["Subject: The fee is wrong"], "Postmaster <postmaster@client.example>", None),
+        ([], "MailerDaemon@mta.example", "bounce"),
+        (["X-Loop: Support@step-into.example"], "ana@client.example", "loop"),
+        (["X-Loop: <support+7K3M9Q2F@step-into.example>", "Auto-Submitted: no"], "ana@client.example", "loop"),
+        (["X-Loop: ana@client.example"], "ana@client.example", None),
         ([], "no-reply@shop.example", "no_reply"),
         ([], "Shop <DoNotReply+17@shop.example>", "no_reply"),
         (["Auto-Submitted: no"], "noreply@shop.example", None),
@@ -894,7 +898,7 @@ def test_a_bounce_says_which_letter_of_ours_did_not_arrive(returned: str) -> Non
     assert (mail.text, mail.attachments) == ("Sorry.", ())
 
 
-@pytest.mark.parametrize("action", ["Action: delayed", "Action: relayed", "Action: delivered"])
+@pytest.mark.parametrize("action", ["Action: delayed", "Action: relayed", "Action: delivered", "Status: 4.4.7"])
 def test_a_report_of_a_delay_or_a_delivery_is_no_failure(action: str) -> None:
     mail = read(a_report(action))
 

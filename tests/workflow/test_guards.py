@@ -48,12 +48,13 @@ from tests.workflow.builders import (
     wrong_fields,
 )
 from workflow import commands as c
+from workflow.cases import Case
 from workflow.deciding import decide
-from workflow.errors import GuardRefused, WrongDigest
+from workflow.errors import GuardRefused, NotFound, WrongDigest
 from workflow.money import parse_money
 from workflow.policy import GroundKind, PolicyVersion, Settings, Tier
 from workflow.roles import Role
-from workflow.states import CaseState, ProposalStatus, Resolution, ResumeReason, Trigger
+from workflow.states import CaseState, Letter, ProposalStatus, Resolution, ResumeReason, Trigger
 
 # Answered.
 
@@ -112,13 +113,36 @@ def test_one_letter_that_arrived_is_enough_though_another_bounced() -> None:
     assert desk.do(ANA, closing()).state is CaseState.CLOSED
 
 
-def test_a_bounce_of_a_letter_that_answered_an_earlier_question_changes_nothing() -> None:
+def test_a_bounce_of_a_letter_that_answered_an_earlier_question_is_recorded_and_changes_nothing() -> None:
     desk = a_desk()
     old = desk.do(ANA, a_letter()).version
     desk.do(MAIL, from_the_client())
     answered = desk.do(ANA, a_letter("This one."))
 
-    assert desk.do(MAIL, c.RecordBounce(message=f"m{old}")) == answered
+    bounced = desk.do(MAIL, c.RecordBounce(message=f"m{old}"))
+
+    assert bounced.version == answered.version + 1
+    assert stands_as(answered, bounced)
+
+
+@pytest.mark.parametrize("letter", [Letter.ACKNOWLEDGEMENT, Letter.INVITATION])
+def test_a_bounce_of_what_answered_nothing_changes_nothing(letter: Letter) -> None:
+    desk = a_desk()
+    answered = desk.do(ANA, a_letter())
+
+    bounced = desk.do(MAIL, c.RecordBounce(message=f"m{answered.version}", letter=letter))
+
+    assert stands_as(answered, bounced)
+
+
+def stands_as(before: Case, after: Case) -> bool:
+    return replace(after, version=before.version, head=before.head, changed_at=before.changed_at) == before
+
+
+@pytest.mark.parametrize("message", ["m0", "m99", "m", "no letter"])
+def test_a_letter_that_the_case_does_not_know_cannot_come_back(message: str) -> None:
+    with pytest.raises(NotFound):
+        a_desk().do(MAIL, c.RecordBounce(message=message))
 
 
 def test_a_message_that_needs_no_answer_is_as_good_as_answered() -> None:
