@@ -1,5 +1,7 @@
 """Consultations are booked once, whoever books them and in whatever process, and their log is judged as it was."""
 
+from datetime import datetime
+
 from msgspec.structs import replace
 
 from storage import cases
@@ -37,14 +39,14 @@ async def a_case_with_slots(office: Office, case_id: str = "A") -> None:
     await office.do(ANA, proposes_slots(text="Shall we talk about Zaphod?"), case_id)
 
 
-async def pick(office: Office, case_id: str = "A", slot: object = FIRST) -> object:
-    command = picks(await office.case(case_id), slot)  # type: ignore[arg-type]
+async def pick(office: Office, case_id: str = "A", slot: datetime = FIRST) -> object:
+    command = picks(await office.case(case_id), slot)
     return await office.submit(replace(UNA, id=f"una-{case_id}"), command, case_id)
 
 
 def booked(url: str) -> list[tuple[str, str, str, str]]:
     with raw_sql(url) as raw:
-        return sorted(raw.run("SELECT case_id, host, starts_at, ends_at FROM consultations"))  # type: ignore[arg-type]
+        return sorted(raw.run("SELECT case_id, host, starts_at, ends_at FROM consultations"))
 
 
 async def test_of_two_clients_who_pick_one_persons_slot_at_once_one_gets_it(database_url: str) -> None:
