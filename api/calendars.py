@@ -224,5 +224,5 @@ def plain(text: str) -> str:
 
 
 def quotable(name: str) -> str:
-    """A parameter cannot hold a quotation mark (RFC 5545 §3.2)."""
-    return plain(name).replace('"', "'")
+    """A parameter cannot hold a quotation mark (RFC 5545 §3.2), and programs disagree on backslashes in it."""
+    return plain(name).replace('"', "'").replace("\\", "")
