@@ -94,10 +94,10 @@ def lines_of(octets: bytes) -> Iterator[tuple[str, str, str]]:
     """Name, parameters and value of each; fails for what the grammar does not know."""
     assert octets.endswith(b"\r\n")
     folded = octets.removesuffix(b"\r\n").split(b"\r\n")
-    for one in folded:
-        assert len(one) <= LONGEST
-        one.decode()  # no character is torn apart
-        assert not {b"\r", b"\n"} & {bytes([octet]) for octet in one}
+    for line in folded:
+        assert len(line) <= LONGEST
+        line.decode()  # no character is torn apart
+        assert not {*b"\r\n"} & {*line}
     for one in octets.decode().removesuffix("\r\n").replace("\r\n ", "").split("\r\n"):
         found = LINE.fullmatch(one)
         assert found, one
@@ -184,7 +184,8 @@ def test_a_case_that_is_closed_calls_it_off_unless_it_is_the_remedy(resolution: 
 
     closed = now(desk)
     assert (closed is not None and closed.is_off) == is_off
-    reopened = desk.do(ANA, firing(Trigger.REOPEN)) and now(desk)
+    desk.do(ANA, firing(Trigger.REOPEN))
+    reopened = now(desk)
     assert (reopened is not None and reopened.is_off) is not is_off
 
 
