@@ -326,7 +326,7 @@ class Telling:
 
     def why(self, event: e.Event) -> str:
         """The reason that was given; for what is said rather than done, what was said."""
-        for field in ("reason", "statement", "evidence", "text", "message"):
+        for field in ("reason", "statement", "evidence", "remark", "text", "message"):
             if field in event.personal:
                 return shortened(self.text(f"{event.seq}/{field}"))
         return ""

@@ -77,7 +77,7 @@ FOUND_BY: dict[type[e.EventData], tuple[str, ...]] = {
     e.Opened: ("subject", "message", "client_name", "client_email"),
     e.MessageReceived: ("subject", "text"),
     e.OfferAnswered: ("text",),
-    e.SlotsProposed: ("text",),
+    e.SlotsProposed: ("remark",),
     e.MessageSent: ("subject", "text"),
 }
 

@@ -778,7 +778,7 @@ def propose_slots(attempt: Attempt, command: c.ProposeSlots) -> Drafts:
     attempt.demand(case_is_investigated, no_payout_under_way)
     host = host_of(attempt.case, attempt.actor.id)
     data = e.SlotsProposed(slots=slots, minutes=command.minutes, host=host, update_due=attempt.update_due())
-    return (e.Draft(data=data, personal={"channel": command.channel, **only_given(text=command.text)}),)
+    return (e.Draft(data=data, personal={"channel": command.channel, **only_given(remark=command.text)}),)
 
 
 def move_consultation(attempt: Attempt, command: c.MoveConsultation) -> Drafts:
@@ -796,7 +796,7 @@ def record_attendance(attempt: Attempt, command: c.RecordAttendance) -> Drafts:
     attempt.demand(consultation_is_booked, consultation_has_begun)
     if attempt.case.remedies[-1].attended is command.attended and not command.text:
         return ()
-    return (e.Draft(data=e.ConsultationAttended(attended=command.attended), personal=only_given(text=command.text)),)
+    return (e.Draft(data=e.ConsultationAttended(attended=command.attended), personal=only_given(remark=command.text)),)
 
 
 # The links by which the client sees the case.

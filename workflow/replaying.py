@@ -361,7 +361,7 @@ def slots_proposed(_: Case, recorded: e.Recorded, data: e.SlotsProposed) -> Chan
         minutes=data.minutes,
         channel=here(recorded, "channel"),
         host=data.host,
-        text=here(recorded, "text") if "text" in recorded.event.personal else None,
+        text=here(recorded, "remark") if "remark" in recorded.event.personal else None,
     )
     # The clock of the update starts anew, as with a letter that waits for an answer.
     return {"slots": slots, "waiting_since": recorded.at, "update_due": data.update_due}
