@@ -249,6 +249,44 @@ async def fire(call: ChangeCall, case_id: str, body: i.TransitionIn) -> Response
     return await answer_with_case(call, receipt)
 
 
+# Consultations.
+
+
+@router.post(
+    "/{case_id}/slots", status_code=201, response_model=v.SlotsView, responses={201: {"headers": HEADERS}, **CHANGED}
+)
+@writes(c.ProposeSlots, if_match=True)
+async def propose_slots(call: ChangeCall, case_id: str, body: i.SlotsIn) -> Response:
+    """Times for a consultation that the client picks from by their link; they replace those proposed before."""
+    command = c.ProposeSlots(slots=tuple(body.slots), minutes=body.minutes, channel=body.channel, text=body.text)
+    receipt = await call.desk.submit(call, command, case_id)
+    return Answer((await case_of(call, receipt))["slots"], 201, headers_of(receipt))
+
+
+@router.put("/{case_id}/consultation", response_model=v.CaseView, responses={200: {"headers": HEADERS}, **CHANGED})
+@writes(c.MoveConsultation, if_match=True)
+async def move_consultation(call: ReplaceCall, case_id: str, body: i.ConsultationIn) -> Response:
+    """The booked consultation takes place at another time or by another channel."""
+    command = c.MoveConsultation(
+        starts_at=body.starts_at, minutes=body.minutes, channel=body.channel, reason=body.reason
+    )
+    return await answer_with_case(call, await call.desk.submit(call, command, case_id))
+
+
+@router.post(
+    "/{case_id}/attendance",
+    status_code=201,
+    response_model=v.RemedyView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.RecordAttendance, if_match=True)
+async def record_attendance(call: ChangeCall, case_id: str, body: i.AttendanceIn) -> Response:
+    """Whether the client came to the consultation; recorded again, it corrects what was recorded before."""
+    command = c.RecordAttendance(attended=body.attended, text=body.text)
+    receipt = await call.desk.submit(call, command, case_id)
+    return Answer((await case_of(call, receipt))["remedies"][-1], 201, headers_of(receipt))
+
+
 # The purchase.
 
 

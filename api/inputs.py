@@ -111,6 +111,9 @@ Day = Annotated[
 Identifier = Annotated[str, StringConstraints(strict=True, min_length=1, max_length=100), Storable]
 
 
+Minutes = Annotated[int, Field(strict=True, ge=1, le=1440)]
+
+
 # Kept for good, so nothing that names somebody: not an address, at least.
 NO_ADDRESS = r"^[^@]*$"
 LegalBasis = Annotated[
@@ -226,7 +229,7 @@ class OfferAdjustmentDataIn(Input):
 
 class ScheduleConsultationDataIn(Input):
     starts_at: Moment
-    minutes: Annotated[int, Field(strict=True, ge=1, le=1440)]
+    minutes: Minutes
     channel: Line
 
 
@@ -386,6 +389,29 @@ class MessageIn(Input):
     text: Message
     direction: Direction = Field(description="outbound: to the client; inbound: from them, by telephone or letter")
     awaits_reply: Annotated[bool, Field(strict=True)] = False
+
+
+class SlotsIn(Input):
+    slots: Annotated[list[Moment], Field(min_length=1, max_length=20)] = Field(
+        description="when it could begin, each at a full minute"
+    )
+    minutes: Minutes
+    channel: Line
+    text: Annotated[str, StringConstraints(strict=True, max_length=10_000), Storable] = Field(
+        default="", description="to the client, beside the slots"
+    )
+
+
+class ConsultationIn(Input):
+    starts_at: Moment
+    minutes: Minutes
+    channel: Line
+    reason: Reason
+
+
+class AttendanceIn(Input):
+    attended: Annotated[bool, Field(strict=True)]
+    text: Annotated[str, StringConstraints(strict=True, max_length=10_000), Storable] = ""
 
 
 class LinkIn(Input):

@@ -7,6 +7,7 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.responses import Response
@@ -141,6 +142,12 @@ def new_link(person_id: str, now: datetime, token_id: str = "", secret: str | No
         expires_at=now + LINK,
     )
     return command, secret
+
+
+def new_calendar(person_id: str, token_id: str = "", secret: str | None = None) -> tuple[CreateToken, str]:
+    """The command that lets a calendar program read somebody's consultations, and the secret in its address."""
+    command, secret = new_token(person_id, None, token_id, secret)
+    return msgspec.structs.replace(command, kind=TokenKind.CALENDAR), secret
 
 
 def new_identity(person_id: str, issuer: str, subject: str) -> LinkIdentity:

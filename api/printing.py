@@ -275,6 +275,12 @@ class Telling:
                 return f"answer by {answer_by}"
             case e.ConsultationScheduled(starts_at=starts_at, minutes=minutes):
                 return f"{minute(starts_at)}, {minutes} minutes"
+            case e.ConsultationMoved(starts_at=starts_at, minutes=minutes):
+                return f"{minute(starts_at)}, {minutes} minutes"
+            case e.SlotsProposed(slots=slots, minutes=minutes):
+                return f"{len(slots)} slots from {minute(slots[0])}, {minutes} minutes"
+            case e.ConsultationAttended(attended=attended):
+                return "the client came" if attended else "the client did not come"
             case e.CompensationIssued(proposal=proposal) | e.PayoutFailed(proposal=proposal):
                 return proposal
             case e.Refunded(proposal=proposal, amount=amount, payment_reference=reference):
@@ -322,7 +328,7 @@ class Telling:
 
     def why(self, event: e.Event) -> str:
         """The reason that was given; for what is said rather than done, what was said."""
-        for field in ("reason", "statement", "evidence", "text", "message"):
+        for field in ("reason", "statement", "evidence", "remark", "text", "message"):
             if field in event.personal:
                 return shortened(self.text(f"{event.seq}/{field}"))
         return ""

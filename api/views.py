@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 
 from api.errors import RefusalBody
 from storage.batch import Entry
-from workflow.cases import Case, Ground, Pointer, Proposal, Purchase, RemedyGiven, case_number_text
+from workflow.cases import Case, Ground, Pointer, Proposal, ProposedSlots, Purchase, RemedyGiven, case_number_text
 from workflow.deadlines import DeadlineKind, deadlines
 from workflow.events import (
     AttachmentAdded,
@@ -141,7 +141,20 @@ class RemedyView(TypedDict):
     channel: str | None
     host: str | None
     accepted: bool | None
+    moved: list[datetime]
+    attended: bool | None
     ended: str | None
+
+
+class SlotsView(TypedDict):
+    """Times for a consultation that the client can pick from."""
+
+    slots: list[datetime]
+    minutes: int
+    channel: str
+    text: str | None
+    host: str
+    at: datetime
 
 
 class DeadlineView(TypedDict):
@@ -197,6 +210,7 @@ class CaseView(TypedDict):
     grounds: list[GroundView]
     proposals: list[ProposalView]
     remedies: list[RemedyView]
+    slots: SlotsView | None
     links: list[LinkView]
     client_links: list[ClientLinkView]
     follows: str | None
@@ -239,6 +253,7 @@ def case_view(entry: Entry, actor: Actor, now: datetime, context: Context) -> Ca
         "grounds": [ground_view(one, texts) for one in case.grounds],
         "proposals": [proposal_view(case, one, texts, now, context) for one in case.proposals],
         "remedies": [remedy_view(one, texts) for one in case.remedies],
+        "slots": slots_view(case.proposed_slots, texts) if case.proposed_slots else None,
         "links": [{"kind": one.kind, "case": one.case} for one in case.links],
         "client_links": [{"id": one.id, "expires_at": one.expires_at} for one in case.issued_links],
         "follows": case.follows,
@@ -343,7 +358,20 @@ def remedy_view(remedy: RemedyGiven, texts: dict[str, str]) -> RemedyView:
         "channel": text_or_none(texts, remedy.channel),
         "host": remedy.host,
         "accepted": remedy.accepted if isinstance(remedy.accepted, bool) else None,
+        "moved": list(remedy.moves),
+        "attended": remedy.attended if isinstance(remedy.attended, bool) else None,
         "ended": remedy.ended,
+    }
+
+
+def slots_view(proposed: ProposedSlots, texts: dict[str, str]) -> SlotsView:
+    return {
+        "slots": list(proposed.slots),
+        "minutes": proposed.minutes,
+        "channel": text(texts, proposed.channel),
+        "text": text_or_none(texts, proposed.text),
+        "host": proposed.host,
+        "at": proposed.at,
     }
 
 

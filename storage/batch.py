@@ -24,7 +24,7 @@ from storage.submissions import (
 from workflow import commands as c
 from workflow import events as e
 from workflow.canonical import canonical
-from workflow.cases import Case, Purchase, booked_slot, chain_of
+from workflow.cases import Case, Purchase, booked_slot, chain_of, host_of
 from workflow.deadlines import next_due
 from workflow.deciding import decide, erase_mail, forbid_unless, require_target, roles_of
 from workflow.desk import POLICY_CHAIN, AddPolicy, DrawSample, SingleCommand, decide_policy, single_event
@@ -79,6 +79,7 @@ FOUND_BY: dict[type[e.EventData], tuple[str, ...]] = {
     e.Opened: ("subject", "message", "client_name", "client_email"),
     e.MessageReceived: ("subject", "text"),
     e.OfferAnswered: ("text",),
+    e.SlotsProposed: ("remark",),
     e.MessageSent: ("subject", "text"),
 }
 
@@ -147,7 +148,8 @@ def needs_of(submission: Submission, case: Case | None) -> Needs:
     command = submission.command
     recorded = (case.purchase.reference,) if case and case.purchase else ()
     if isinstance(command, c.Fire):
-        return needs_to_fire(command, recorded, (case.assignee if case else None) or submission.actor.id)
+        slot_of = getattr(command.data, "slot_of", None)
+        return needs_to_fire(command, recorded, host_of(case, submission.actor.id, slot_of))
     match command:
         case c.OpenCase() | c.RecordPurchase():
             named = named_purchase(command)
@@ -156,6 +158,8 @@ def needs_of(submission: Submission, case: Case | None) -> Needs:
             return Needs(purchases=recorded)
         case c.LinkCase(case=other):
             return Needs(cases=(other,))
+        case c.MoveConsultation() if case is not None and (slot := booked_slot(case)) is not None:
+            return Needs(hosts=slot[:1])
         case c.Erase(mail=mail):
             return Needs(mail=mail) if mail else Needs(kept=True)
         case SettleEffect() | RetryEffect() | CancelEffect():
@@ -410,7 +414,7 @@ class Batch:
         texts = [draft.personal[field] for field in found_by if field in draft.personal]
         if texts:
             self.words.setdefault(case.number, []).extend(texts)
-        if draft.trigger is not None:
+        if draft.trigger is not None or isinstance(data, e.ConsultationMoved):
             self.book(case)
 
     def plan(self, recorded: Recorded, kind: EffectKind, target: str = "") -> None:

@@ -12,17 +12,19 @@ from sqlalchemy import select
 from storage.cases import EVENTS, POSITIONS
 from storage.database import Database
 from storage.events import recorded
-from workflow.cases import Case, booked_slot, chain_of
+from workflow.cases import Case, booked_slot, chain_of, host_of
 from workflow.desk import POLICY_CHAIN, SETTINGS_CHAIN
 from workflow.errors import NotFound
 from workflow.events import (
     Closed,
+    ConsultationMoved,
     ConsultationScheduled,
     Edge,
     InvestigationStarted,
     LifecycleAdopted,
     PolicyAdded,
     Recorded,
+    SlotsProposed,
 )
 from workflow.guards import Context, Slot
 from workflow.people import Person, person_chain, replay_person
@@ -82,10 +84,11 @@ async def chains(database: Database, names: Iterable[str]) -> dict[str, list[Pla
 
 
 def concerned(history: Sequence[Placed]) -> set[str]:
-    """The people who decided, or were given the case by somebody who did."""
+    """The people who decided, were given the case by somebody who did, or would hold a consultation."""
     events = [one.recorded for one in history]
     actors = {one.event.actor.removeprefix("person:") for one in events if one.event.actor.startswith("person:")}
-    return actors | {one.data.assignee for one in events if isinstance(one.data, InvestigationStarted)}
+    given = {one.data.assignee for one in events if isinstance(one.data, InvestigationStarted)}
+    return actors | given | {one.data.host for one in events if isinstance(one.data, SlotsProposed)}
 
 
 def caused_by(later: Sequence[Placed]) -> list[Recorded]:
@@ -143,11 +146,15 @@ def actor_of(key: str, people: Mapping[str, Person]) -> Actor:
 
 
 async def calendar(database: Database, case: Case, one: Placed) -> tuple[Slot, ...]:
-    """What else was booked of the time of a consultation that was scheduled, in the calendar of who would hold it."""
+    """What else was booked in the calendar of who would hold a consultation, when it was scheduled or moved."""
     data = one.recorded.data
-    if not isinstance(data, ConsultationScheduled):
-        return ()
-    host = case.assignee or one.recorded.event.actor.partition(":")[2]
+    match data:
+        case ConsultationScheduled():
+            host = host_of(case, one.recorded.event.actor.partition(":")[2], data.slot_of)
+        case ConsultationMoved() if case.consultation is not None:
+            host = case.consultation.host or ""
+        case _:
+            return ()
     query = (
         select(EVENTS.body, EVENTS.hash)
         .where(EVENTS.type == "consultation_scheduled", EVENTS.chain != case.chain)

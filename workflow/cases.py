@@ -140,6 +140,30 @@ class RemedyGiven(msgspec.Struct, frozen=True, kw_only=True):
     ended: str | None = None
     # Of an offer that the client has answered; left out where it is unset, as below.
     accepted: bool | msgspec.UnsetType = msgspec.UNSET
+    # Of a consultation: when it was moved, and whether the client came.
+    moved: tuple[datetime, ...] | msgspec.UnsetType = msgspec.UNSET
+    attended: bool | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def ends_at(self) -> datetime | None:
+        """Of a consultation."""
+        return self.starts_at + timedelta(minutes=self.minutes or 0) if self.starts_at else None
+
+    @property
+    def moves(self) -> tuple[datetime, ...]:
+        return () if isinstance(self.moved, msgspec.UnsetType) else self.moved
+
+
+class ProposedSlots(msgspec.Struct, frozen=True, kw_only=True):
+    """Times for a consultation that the client can pick from; `host` has agreed to each."""
+
+    seq: Integer
+    at: datetime
+    slots: tuple[datetime, ...]
+    minutes: Integer
+    channel: Pointer
+    host: str
+    text: Pointer | None = None
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,6 +245,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     erasures: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET  # the hashes of those that were carried out
     client_links: tuple[ClientLink, ...] | msgspec.UnsetType = msgspec.UNSET  # not revoked; may have run out
     mail_after_closing: bool | msgspec.UnsetType = msgspec.UNSET  # nobody has answered what came since it was closed
+    slots: ProposedSlots | msgspec.UnsetType = msgspec.UNSET  # those that can be picked
 
     @property
     def is_held(self) -> bool:
@@ -237,6 +262,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def issued_links(self) -> tuple[ClientLink, ...]:
         return () if isinstance(self.client_links, msgspec.UnsetType) else self.client_links
+
+    @property
+    def proposed_slots(self) -> ProposedSlots | None:
+        return None if isinstance(self.slots, msgspec.UnsetType) else self.slots
 
     def erasure_due(self, kept_days: int) -> datetime | None:
         """From when on its personal data may go; None while it is open."""
@@ -305,6 +334,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         last = self.remedies[-1]
         return last if isinstance(last.accepted, msgspec.UnsetType) else None
 
+    @property
+    def consultation(self) -> RemedyGiven | None:
+        """The one that is booked."""
+        return self.remedies[-1] if self.state is CaseState.CONSULTATION_SCHEDULED else None
+
 
 def chain_of(case_id: str) -> str:
     return f"case:{case_id}"
@@ -324,3 +358,11 @@ def booked_slot(case: Case) -> tuple[str, datetime, datetime] | None:
     if last.host is None or last.starts_at is None or last.minutes is None:
         return None
     return last.host, last.starts_at, last.starts_at + timedelta(minutes=last.minutes)
+
+
+def host_of(case: Case | None, actor: str, slot_of: int | None = None) -> str:
+    """Who holds a consultation that is booked now: who has agreed to the slot, else the owner, else who books it."""
+    proposed = case.proposed_slots if case else None
+    if proposed is not None and proposed.seq == slot_of:
+        return proposed.host
+    return (case.assignee if case else None) or actor

@@ -37,6 +37,7 @@ class ScheduleConsultationData(TriggerData, frozen=True, kw_only=True):
     starts_at: datetime
     minutes: int
     channel: str
+    slot_of: int | None = None  # the seq of the event that proposed this slot, where the client picks it
 
 
 class IssueCompensationData(TriggerData, frozen=True, kw_only=True):
@@ -194,6 +195,29 @@ class AnswerOffer(Command, frozen=True, kw_only=True):
 
     offer: int
     accepted: bool
+    text: str = ""
+
+
+class ProposeSlots(Command, frozen=True, kw_only=True):
+    """Times at which a consultation could be: the client picks one. Nothing is booked yet."""
+
+    slots: tuple[datetime, ...]
+    minutes: int
+    channel: str
+    text: str = ""
+
+
+class MoveConsultation(Command, frozen=True, kw_only=True):
+    starts_at: datetime
+    minutes: int
+    channel: str
+    reason: str
+
+
+class RecordAttendance(Command, frozen=True, kw_only=True):
+    """Whether the client came to the consultation; said again, it corrects what was said before."""
+
+    attended: bool
     text: str = ""
 
 

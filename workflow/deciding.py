@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from workflow import commands as c
 from workflow import events as e
-from workflow.cases import Case, Judgement, NewAttachment, Purchase
+from workflow.cases import Case, Judgement, NewAttachment, Purchase, host_of
 from workflow.errors import (
     BadInput,
     FieldError,
@@ -33,6 +33,9 @@ from workflow.guards import (
     ask,
     case_is_investigated,
     case_is_open,
+    client_has_not_come,
+    consultation_has_begun,
+    consultation_is_booked,
     facts_are_checked,
     facts_cannot_be_true,
     judge,
@@ -40,6 +43,7 @@ from workflow.guards import (
     link_is_good,
     missing_approvals,
     no_hold_stands,
+    no_other_consultation_overlaps,
     no_payout_under_way,
     offer_can_be_answered,
     proposal_is_approved,
@@ -90,6 +94,7 @@ MAX_GROUNDS = 100  # keeps a decision's recorded facts within one event
 MAX_PROPOSALS = 200  # an event can name them all
 MAX_PARTICIPANTS = 50
 MAX_CONSULTATION_MINUTES = 24 * 60
+MAX_SLOTS = 20  # to pick one from
 MAX_CLIENT_LINKS = 20  # that are good at once: who needs more has lost track of them
 LONGEST_CLIENT_LINK = timedelta(days=366)
 MAX_SCOPE_CHARACTERS = 20_000  # of the list of what was erased: an event has to hold it
@@ -300,10 +305,7 @@ def check_trigger_data(attempt: Attempt, command: c.Fire) -> None:
             if not today <= answer_by <= today + FURTHEST:
                 raise bad_field("data.answer_by", f"has to be from today to {FURTHEST.days} days ahead")
         case c.ScheduleConsultationData(starts_at=starts_at, minutes=minutes):
-            if not attempt.now < starts_at <= attempt.now + FURTHEST:
-                raise bad_field("data.starts_at", f"has to be in the future, at most {FURTHEST.days} days ahead")
-            if not 0 < minutes <= MAX_CONSULTATION_MINUTES:
-                raise bad_field("data.minutes", f"has to be from 1 to {MAX_CONSULTATION_MINUTES}")
+            check_slot(attempt, starts_at, minutes, "data.")
         case c.RefundData(proposal=proposal) | c.IssueCompensationData(proposal=proposal):
             if proposal is not None and attempt.case.proposal(proposal) is None:
                 raise bad_field("data.proposal", "is no proposal of this case")
@@ -334,12 +336,13 @@ def offer_adjustment(attempt: Attempt, data: c.OfferAdjustmentData) -> Outcome:
 
 
 def schedule_consultation(attempt: Attempt, data: c.ScheduleConsultationData) -> Outcome:
-    host = attempt.case.assignee or attempt.actor.id
-    return (
-        e.ConsultationScheduled(starts_at=data.starts_at, minutes=data.minutes, host=host),
-        {"channel": data.channel},
-        (),
+    event = e.ConsultationScheduled(
+        starts_at=data.starts_at,
+        minutes=data.minutes,
+        host=host_of(attempt.case, attempt.actor.id, data.slot_of),
+        slot_of=data.slot_of,
     )
+    return event, {"channel": data.channel}, ()
 
 
 def issue_compensation(_: Attempt, data: c.IssueCompensationData) -> Outcome:
@@ -754,6 +757,54 @@ def link_case(attempt: Attempt, command: c.LinkCase) -> Drafts:
     return (e.Draft(data=e.Linked(kind=command.kind, case=command.case)),)
 
 
+# Consultations, beside their booking.
+
+
+def check_slot(attempt: Attempt, starts_at: datetime, minutes: int, at: str = "") -> None:
+    """`at` prefixes the field names of errors."""
+    if not attempt.now < starts_at <= attempt.now + FURTHEST:
+        raise bad_field(f"{at}starts_at", f"has to be in the future, at most {FURTHEST.days} days ahead")
+    if not 0 < minutes <= MAX_CONSULTATION_MINUTES:
+        raise bad_field(f"{at}minutes", f"has to be from 1 to {MAX_CONSULTATION_MINUTES}")
+
+
+def propose_slots(attempt: Attempt, command: c.ProposeSlots) -> Drafts:
+    """In place of those proposed before. Whether one is free still is asked when it is picked."""
+    slots, last = tuple(sorted(command.slots)), attempt.now + FURTHEST
+    if not 0 < len(slots) <= MAX_SLOTS:
+        raise bad_field("slots", f"has to be 1 to {MAX_SLOTS} times")
+    if len({*slots}) < len(slots):
+        raise bad_field("slots", "names a time twice")
+    if not attempt.now < slots[0] <= slots[-1] <= last:
+        raise bad_field("slots", f"have to be in the future, at most {FURTHEST.days} days ahead")
+    if any(one.second or one.microsecond for one in slots):
+        raise bad_field("slots", "have to begin with a minute")
+    if not 0 < command.minutes <= MAX_CONSULTATION_MINUTES:
+        raise bad_field("minutes", f"has to be from 1 to {MAX_CONSULTATION_MINUTES}")
+    attempt.demand(case_is_investigated, no_payout_under_way)
+    host = host_of(attempt.case, attempt.actor.id)
+    data = e.SlotsProposed(slots=slots, minutes=command.minutes, host=host, update_due=attempt.update_due())
+    return (e.Draft(data=data, personal={"channel": command.channel, **only_given(remark=command.text)}),)
+
+
+def move_consultation(attempt: Attempt, command: c.MoveConsultation) -> Drafts:
+    """Whoever holds it goes on holding it."""
+    check_slot(attempt, command.starts_at, command.minutes)
+    wanted = c.ScheduleConsultationData(starts_at=command.starts_at, minutes=command.minutes, channel=command.channel)
+    attempt.demand(consultation_is_booked, client_has_not_come, no_other_consultation_overlaps, data=wanted)
+    data = e.ConsultationMoved(
+        starts_at=command.starts_at, minutes=command.minutes, host=attempt.case.remedies[-1].host or ""
+    )
+    return (e.Draft(data=data, personal={"channel": command.channel, "reason": command.reason}),)
+
+
+def record_attendance(attempt: Attempt, command: c.RecordAttendance) -> Drafts:
+    attempt.demand(consultation_is_booked, consultation_has_begun)
+    if attempt.case.remedies[-1].attended is command.attended and not command.text:
+        return ()
+    return (e.Draft(data=e.ConsultationAttended(attended=command.attended), personal=only_given(remark=command.text)),)
+
+
 # The links by which the client sees the case.
 
 
@@ -880,6 +931,9 @@ DECISIONS: dict[type[c.Command], Callable[[Attempt, Any], Drafts]] = {
     c.RecordBounce: record_bounce,
     c.AnswerOffer: answer_offer,
     c.WaiveAnswer: waive_answer,
+    c.ProposeSlots: propose_slots,
+    c.MoveConsultation: move_consultation,
+    c.RecordAttendance: record_attendance,
     c.AddAttachment: add_attachment,
     c.LinkCase: link_case,
     c.IssueClientLink: issue_client_link,
@@ -909,6 +963,9 @@ COMMAND_ROLES: dict[type[c.Command], frozenset[Role]] = {
     c.RecordBounce: INTAKE,
     c.AnswerOffer: CLIENTS,
     c.WaiveAnswer: RECORDERS,
+    c.ProposeSlots: WORKERS,
+    c.MoveConsultation: WORKERS,
+    c.RecordAttendance: WORKERS,
     c.AddAttachment: INTAKE,
     c.LinkCase: RECORDERS,
     c.IssueClientLink: LINKERS,
@@ -933,6 +990,8 @@ REQUIRED_TEXTS: dict[type[c.Command | c.TriggerData], tuple[str, ...]] = {
     c.WithdrawProposal: ("reason",),
     c.CorrectRequestedAt: ("reason",),
     c.WaiveAnswer: ("reason",),
+    c.ProposeSlots: ("channel",),
+    c.MoveConsultation: ("channel", "reason"),
     c.PlaceHold: ("reason",),
     c.ReleaseHold: ("reason",),
     c.Erase: ("legal_basis",),

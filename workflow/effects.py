@@ -4,12 +4,14 @@ import hashlib
 from enum import StrEnum
 
 from workflow.events import (
+    ConsultationMoved,
     ConsultationScheduled,
     EventData,
     MessageSent,
     Opened,
     PayoutBegun,
     Recorded,
+    Reopened,
 )
 from workflow.states import CaseState
 
@@ -28,6 +30,8 @@ LETTERS = frozenset({EffectKind.ACKNOWLEDGE, EffectKind.LETTER, EffectKind.INVIT
 BY_EVENT: dict[type[EventData], tuple[EffectKind, ...]] = {
     MessageSent: (EffectKind.LETTER,),
     ConsultationScheduled: (EffectKind.INVITE,),
+    ConsultationMoved: (EffectKind.INVITE,),
+    Reopened: (EffectKind.INVITE,),  # a consultation that a closed case had accepted is not held any more
     PayoutBegun: (EffectKind.PAY,),
 }
 

@@ -48,6 +48,7 @@ class ConsultationScheduled(EventData, frozen=True, kw_only=True, omit_defaults=
     starts_at: datetime
     minutes: Integer
     host: str
+    slot_of: Integer | None = None  # the seq of the event that proposed it, where the client has picked it
 
 
 class CompensationIssued(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -217,6 +218,32 @@ class AttachmentAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
 class Linked(EventData, frozen=True, kw_only=True, omit_defaults=True):
     kind: LinkKind
     case: str
+
+
+# Consultations, beside their booking.
+
+
+class SlotsProposed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """The client is asked to pick one; `host` has agreed to each, and none is held for them."""
+
+    slots: tuple[datetime, ...]
+    minutes: Integer
+    host: str
+    update_due: datetime
+
+
+class ConsultationMoved(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """The booked one, to another time or channel."""
+
+    starts_at: datetime
+    minutes: Integer
+    host: str
+
+
+class ConsultationAttended(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether the client came; the latest one counts."""
+
+    attended: bool
 
 
 # The links by which a client sees the case.
@@ -499,6 +526,9 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "message_bounced": MessageBounced,
     "offer_answered": OfferAnswered,
     "answer_waived": AnswerWaived,
+    "slots_proposed": SlotsProposed,
+    "consultation_moved": ConsultationMoved,
+    "consultation_attended": ConsultationAttended,
     "attachment_added": AttachmentAdded,
     "linked": Linked,
     "client_link_issued": ClientLinkIssued,

@@ -144,6 +144,89 @@ def offer_can_be_answered(ctx: GuardContext) -> Refusal | None:
     return Refusal(code="offer_can_be_answered", text="the time to answer the offer is over", who=in_order(WORKERS))
 
 
+# Consultations.
+
+
+def no_other_consultation_overlaps(ctx: GuardContext) -> Refusal | None:
+    """Nobody can hold two consultations at once."""
+    if not isinstance(ctx.data, ScheduleConsultationData):
+        return None
+    slot = overlapping(ctx.data.starts_at, ctx.data.minutes, ctx.context.calendar)
+    if slot is None:
+        return None
+    return Refusal(
+        code="no_other_consultation_overlaps",
+        text=f"the person who would hold it has another consultation from {slot.starts_at:%Y-%m-%d %H:%M} UTC"
+        f" to {slot.ends_at:%H:%M} UTC",
+    )
+
+
+def overlapping(starts_at: datetime, minutes: int, calendar: Iterable[Slot]) -> Slot | None:
+    """The first that takes some of this time."""
+    ends_at = starts_at + timedelta(minutes=minutes)
+    return next((one for one in calendar if one.starts_at < ends_at and starts_at < one.ends_at), None)
+
+
+def slot_was_proposed(ctx: GuardContext) -> Refusal | None:
+    """A client books nothing but what the person who would hold it has agreed to, and stands by."""
+    data, proposed = ctx.data, ctx.case.proposed_slots
+    if not isinstance(data, ScheduleConsultationData) or data.slot_of is None:
+        return None
+    offered = proposed is not None and (proposed.seq, proposed.minutes) == (data.slot_of, data.minutes)
+    if proposed is not None and offered and data.starts_at in proposed.slots:
+        if refuse_assignee(ctx.context.people, proposed.host) is None:
+            return None
+        text = "the person who agreed to it does not work cases any more"
+    else:
+        text = "this slot is not, or not any more, one of those that were proposed"
+    return Refusal(code="slot_was_proposed", text=text, who=in_order(WORKERS))
+
+
+def consultation_is_booked(ctx: GuardContext) -> Refusal | None:
+    if ctx.case.consultation is not None:
+        return None
+    return Refusal(
+        code="consultation_is_booked",
+        text=f"this needs a booked consultation; the case is {words(ctx.case.state)}",
+        who=in_order(WORKERS),
+    )
+
+
+def consultation_has_begun(ctx: GuardContext) -> Refusal | None:
+    booked = ctx.case.consultation
+    if booked is None or booked.starts_at is None or booked.starts_at <= ctx.now:
+        return None
+    return Refusal(
+        code="consultation_has_begun", text=f"the consultation begins only at {booked.starts_at:%Y-%m-%d %H:%M} UTC"
+    )
+
+
+def client_has_not_come(ctx: GuardContext) -> Refusal | None:
+    """What has taken place stays where it was; another consultation is booked, not this one moved."""
+    booked = ctx.case.consultation
+    if booked is None or booked.attended is not True:
+        return None
+    return Refusal(
+        code="client_has_not_come",
+        text="the client came to this consultation; book another one, or correct that first",
+        who=in_order(WORKERS),
+    )
+
+
+def no_show_was_not_attended(ctx: GuardContext) -> Refusal | None:
+    """Nobody can have come and not have come."""
+    if not isinstance(ctx.data, ResumeData) or ctx.data.reason_code is not ResumeReason.NO_SHOW:
+        return None
+    booked = ctx.case.consultation
+    if booked is None or booked.attended is not True:
+        return None
+    return Refusal(
+        code="no_show_was_not_attended",
+        text="it was recorded that the client came; correct that first",
+        who=in_order(WORKERS),
+    )
+
+
 # What is kept of the client.
 
 
@@ -175,21 +258,6 @@ def refuse_assignee(people: Mapping[str, Person], assignee: str) -> Refusal | No
     if person is not None and person.active and not WORKERS.isdisjoint(person.roles):
         return None
     return Refusal(code="assignee_works_cases", text="a case can only be given to an active agent or lead")
-
-
-def no_other_consultation_overlaps(ctx: GuardContext) -> Refusal | None:
-    """Nobody can hold two consultations at once."""
-    if not isinstance(ctx.data, ScheduleConsultationData):
-        return None
-    ends_at = ctx.data.starts_at + timedelta(minutes=ctx.data.minutes)
-    for slot in ctx.context.calendar:
-        if slot.starts_at < ends_at and ctx.data.starts_at < slot.ends_at:
-            return Refusal(
-                code="no_other_consultation_overlaps",
-                text=f"the person who would hold it has another consultation from {slot.starts_at:%Y-%m-%d %H:%M} UTC"
-                f" to {slot.ends_at:%H:%M} UTC",
-            )
-    return None
 
 
 def no_payout_under_way(ctx: GuardContext) -> Refusal | None:

@@ -9,7 +9,7 @@ import msgspec
 from transitions import EventData, Machine, MachineError
 
 from workflow.canonical import canonical
-from workflow.commands import TRIGGER_DATA, ResumeData, TriggerData
+from workflow.commands import TRIGGER_DATA, ResumeData, ScheduleConsultationData, TriggerData
 from workflow.errors import GuardRefused, NoSuchTransition, Refusal
 from workflow.events import Edge
 from workflow.guards import (
@@ -21,6 +21,7 @@ from workflow.guards import (
     facts_are_checked,
     no_other_consultation_overlaps,
     no_payout_under_way,
+    no_show_was_not_attended,
     payment_failed_only_from_refunded,
     proposal_is_approved,
     proposal_is_not_void,
@@ -29,12 +30,13 @@ from workflow.guards import (
     resolution_fits_state,
     reversed_by_another_person,
     settled_by_another_person,
+    slot_was_proposed,
     there_is_a_purchase,
     within_maximum,
     within_reopening_days,
     words,
 )
-from workflow.roles import PAYERS, SETTLERS, WORKERS, Role, in_order
+from workflow.roles import CLIENTS, PAYERS, SETTLERS, WORKERS, Role, in_order
 from workflow.states import REMEDY_STATES, CaseState, ResumeReason, Trigger
 
 # The library logs every step at INFO, which costs three times the step itself.
@@ -55,10 +57,19 @@ class Transition(msgspec.Struct, frozen=True):
         return TRIGGER_DATA[self.trigger]
 
     def roles_for(self, data: TriggerData | None) -> frozenset[Role]:
-        """`resume` is a worker's, but only somebody who pays can say that a payment failed."""
-        if not isinstance(data, ResumeData):
-            return self.roles
-        return PAYERS if data.reason_code is ResumeReason.PAYMENT_FAILED else WORKERS
+        """`resume` is a worker's, but only somebody who pays can say that a payment failed.
+
+        A client may book what a worker has proposed: that one has agreed to it, and the guards see to the rest.
+        """
+        match data:
+            case ResumeData(reason_code=ResumeReason.PAYMENT_FAILED):
+                return PAYERS
+            case ResumeData():
+                return WORKERS
+            case ScheduleConsultationData(slot_of=int()):
+                return self.roles | CLIENTS
+            case _:
+                return self.roles
 
 
 OPEN_STATES = tuple(state for state in CaseState if state is not CaseState.CLOSED)
@@ -83,7 +94,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         CaseState.INVESTIGATING,
         CaseState.CONSULTATION_SCHEDULED,
         WORKERS,
-        (no_payout_under_way, no_other_consultation_overlaps),
+        (no_payout_under_way, no_other_consultation_overlaps, slot_was_proposed),
     ),
     Transition(
         Trigger.ISSUE_COMPENSATION,
@@ -116,7 +127,7 @@ TRANSITIONS: tuple[Transition, ...] = (
             state,
             CaseState.INVESTIGATING,
             WORKERS | PAYERS,
-            (payment_failed_only_from_refunded, reversed_by_another_person),
+            (payment_failed_only_from_refunded, reversed_by_another_person, no_show_was_not_attended),
         )
         for state in REMEDY_STATES
     ),

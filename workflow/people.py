@@ -26,10 +26,11 @@ from workflow.events import (
     TokenCreated,
     TokenRevoked,
 )
-from workflow.roles import ADMINS, READERS, STAFF_ROLES, Actor, Role, TokenKind, in_order
+from workflow.roles import ADMINS, READERS, STAFF_ROLES, WORKERS, Actor, Role, TokenKind, in_order
 
 MAX_FILTERS = 50  # of one person: a menu has to show them all
 MAX_FILTER_NAME = 80
+MAX_CALENDARS = 5  # of one person: programs that each have an address of their own
 MAX_FILTER_QUERY = 2_000
 
 
@@ -261,10 +262,15 @@ def forbid_filter_of_others(person: Person | None, command: FilterCommand, actor
 
 
 def may_change(command: PersonCommand, actor: Actor) -> bool:
-    """Sign-in is the desk's own to grant; one's own password and tokens are everybody's to change and to end."""
+    """Sign-in is the desk's own to grant; one's own password and tokens are everybody's to change and to end.
+
+    Who holds consultations subscribes to them.
+    """
     if isinstance(command, SignIn):
         return actor.kind == "system"
     is_own = actor.kind == "person" and actor.id == command.person_id
+    if isinstance(command, CreateToken) and command.kind is TokenKind.CALENDAR:  # its address is nobody else's to have
+        return is_own and actor.may(WORKERS)
     return actor.may(ADMINS) or (is_own and isinstance(command, SetPassword | RevokeToken))
 
 
@@ -278,6 +284,9 @@ def change_person(person: Person, command: ChangeCommand, now: datetime) -> tupl
         case CreateToken():
             if command.expires_at is not None and command.expires_at <= now:
                 raise bad_field("expires_at", "has to be in the future")
+            calendars = [one for one in person.tokens if one.kind is TokenKind.CALENDAR]
+            if command.kind is TokenKind.CALENDAR and len(calendars) >= MAX_CALENDARS:
+                raise bad_field("calendar", f"is one too many: nobody has more than {MAX_CALENDARS}; revoke one first")
             commitment = token_commitment(command.secret_hash)
             return (
                 Draft(

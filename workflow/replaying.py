@@ -17,6 +17,7 @@ from workflow.cases import (
     Link,
     Pointer,
     Proposal,
+    ProposedSlots,
     RemedyGiven,
     pointer,
 )
@@ -49,6 +50,9 @@ def evolve(case: Case | None, recorded: e.Recorded) -> Case:
     changes = change(case, recorded, recorded.data)
     if event.trigger is not None:
         changes["state"] = CaseState(str(event.state_after))
+        if case.proposed_slots is not None:  # nobody waits for a pick any more, but for something else perhaps
+            waiting = {} if "waiting_since" in changes else no_longer_waiting(case, recorded.at)
+            changes = {**waiting, **changes, "slots": UNSET}
     changes["version"] = event.seq
     changes["head"] = recorded.hash
     changes["changed_at"] = recorded.at
@@ -348,6 +352,42 @@ def linked(case: Case, _: e.Recorded, data: e.Linked) -> Changes:
     return {"links": (*case.links, Link(kind=data.kind, case=data.case))}
 
 
+# Consultations, beside their booking.
+
+
+def slots_proposed(_: Case, recorded: e.Recorded, data: e.SlotsProposed) -> Changes:
+    slots = ProposedSlots(
+        seq=recorded.event.seq,
+        at=recorded.at,
+        slots=data.slots,
+        minutes=data.minutes,
+        channel=here(recorded, "channel"),
+        host=data.host,
+        text=here(recorded, "remark") if "remark" in recorded.event.personal else None,
+    )
+    # The clock of the update starts anew, as with a letter that waits for an answer.
+    return {"slots": slots, "waiting_since": recorded.at, "update_due": data.update_due}
+
+
+def consultation_moved(case: Case, recorded: e.Recorded, data: e.ConsultationMoved) -> Changes:
+    *before, last = case.remedies
+    moved = replace(
+        last,
+        starts_at=data.starts_at,
+        minutes=data.minutes,
+        host=data.host,
+        channel=here(recorded, "channel"),
+        moved=(*last.moves, recorded.at),
+        attended=UNSET,
+    )
+    return {"remedies": (*before, moved)}
+
+
+def consultation_attended(case: Case, _: e.Recorded, data: e.ConsultationAttended) -> Changes:
+    *before, last = case.remedies
+    return {"remedies": (*before, replace(last, attended=data.attended))}
+
+
 # The links by which the client sees the case.
 
 
@@ -450,6 +490,9 @@ CHANGES: dict[str, Callable[[Case, e.Recorded, Any], Changes]] = {
     "message_bounced": message_bounced,
     "offer_answered": offer_answered,
     "answer_waived": answer_waived,
+    "slots_proposed": slots_proposed,
+    "consultation_moved": consultation_moved,
+    "consultation_attended": consultation_attended,
     "attachment_added": nothing_else,
     "linked": linked,
     "client_link_issued": client_link_issued,

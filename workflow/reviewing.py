@@ -16,10 +16,10 @@ from workflow.cases import Approval, Case, Proposal
 from workflow.comparing import Change, changes
 from workflow.deciding import DECISIONS, OUTCOMES, Attempt, check_trigger_data, forbid_unless, roles_of
 from workflow.errors import CaseworkError, GuardRefused, Refusal, Refused
-from workflow.guards import Context, Guard, GuardContext, judge_or_none, with_data
+from workflow.guards import Context, Guard, GuardContext, judge_or_none, slot_was_proposed, with_data
 from workflow.lifecycle import TRANSITIONS, no_edge
 from workflow.policy import Decision, Facts, PolicyVersion, version_in_force
-from workflow.roles import Actor, Role, in_order
+from workflow.roles import CLIENTS, Actor, Role, in_order
 from workflow.states import CaseState, RemedyKind, Resolution, Trigger
 
 GUARDS: dict[str, Guard] = {guard.__name__: guard for row in TRANSITIONS for guard in row.guards}
@@ -151,7 +151,7 @@ class Again(Attempt):
             forbid_unless(self.actor, roles, command)
             return DECISIONS[type(command)](self, command)
         edge = step_in(lifecycles.get(recorded.event.lifecycle, ()), self.case.state, command.trigger)
-        forbid_unless(self.actor, roles & {*edge.roles}, command)
+        forbid_unless(self.actor, roles & admitted(edge), command)
         check_trigger_data(self, command)
         self.ask({name: GUARDS.get(name) for name in edge.guards}, with_data(self.guard_context(), command.data))
         data, texts, further = OUTCOMES[command.trigger](self, command.data)
@@ -159,6 +159,11 @@ class Again(Attempt):
             data=data, personal=texts, trigger=command.trigger, state_after=edge.target, guards=self.verdicts
         )
         return (step, *further)
+
+
+def admitted(edge: e.Edge) -> frozenset[Role]:
+    """Clients too, where the table that was logged asked whether their slot had been proposed."""
+    return frozenset(edge.roles) | (CLIENTS if slot_was_proposed.__name__ in edge.guards else frozenset())
 
 
 def step_in(table: Sequence[e.Edge], source: CaseState, trigger: Trigger) -> e.Edge:
@@ -193,8 +198,14 @@ def offering(data: e.AdjustmentOffered, _: str) -> c.Command:
 
 
 def scheduling(data: e.ConsultationScheduled, _: str) -> c.Command:
-    slot = c.ScheduleConsultationData(starts_at=data.starts_at, minutes=data.minutes, channel=AS_RECORDED)
+    slot = c.ScheduleConsultationData(
+        starts_at=data.starts_at, minutes=data.minutes, channel=AS_RECORDED, slot_of=data.slot_of
+    )
     return fired(Trigger.SCHEDULE_CONSULTATION, slot)
+
+
+def moving(data: e.ConsultationMoved, _: str) -> c.Command:
+    return c.MoveConsultation(starts_at=data.starts_at, minutes=data.minutes, channel=AS_RECORDED, reason=AS_RECORDED)
 
 
 def refunding(data: e.Refunded, _: str) -> c.Command:
@@ -217,6 +228,7 @@ COMMANDS: dict[type[e.EventData], Any] = {
     e.InvestigationStarted: investigating,
     e.AdjustmentOffered: offering,
     e.ConsultationScheduled: scheduling,
+    e.ConsultationMoved: moving,
     e.CompensationIssued: lambda data, _: fired(
         Trigger.ISSUE_COMPENSATION, c.IssueCompensationData(proposal=data.proposal)
     ),

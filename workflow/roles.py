@@ -22,6 +22,7 @@ class TokenKind(StrEnum):
     API = "api"  # sent with each request over HTTP
     SESSION = "session"  # a browser's cookie
     LINK = "link"  # signs in once, and becomes a session
+    CALENDAR = "calendar"  # reads one's own consultations, and nothing else
 
 
 STAFF_ROLES = (Role.AGENT, Role.LEAD, Role.APPROVER, Role.AUDITOR, Role.ADMIN)

@@ -7,15 +7,18 @@ from starlette.responses import RedirectResponse, Response
 
 from api.errors import HttpProblem, problem_of
 from api.limits import origin_of
+from api.pages.calendar import path_of
 from api.pages.frame import desk_page
-from api.pages.routing import PageCall, Pages, clear_cookie
+from api.pages.routing import PageCall, Pages, address_of, clear_cookie
 from api.pages.sign_in import begin, kept_password, too_often
 from api.pages.tokens import tokens_of
 from api.passwords import MIN_CHARACTERS, is_password, password_command
+from api.people import new_calendar, new_token_id, secret_under_key
 from storage import people
 from workflow.errors import BadInput, bad_field
+from workflow.events import TokenCreated
 from workflow.people import RevokeToken
-from workflow.roles import EVERYONE, TokenKind
+from workflow.roles import EVERYONE, WORKERS, TokenKind
 
 pages = Pages()
 
@@ -31,7 +34,8 @@ async def account(call: PageCall) -> Response:
     return await show(call)
 
 
-async def show(call: PageCall, failure: BadInput | None = None) -> Response:
+async def show(call: PageCall, failure: BadInput | None = None, calendar: str = "") -> Response:
+    """`calendar` is the address of a new one, shown this once."""
     errors = {one.field: one.message for one in failure.errors} if failure else {}
     database, person = call.desk.database, call.person
     return await desk_page(
@@ -45,6 +49,8 @@ async def show(call: PageCall, failure: BadInput | None = None) -> Response:
         errors=errors,
         has_password=person.password is not None,
         least=MIN_CHARACTERS,
+        calendar=calendar,
+        may_subscribe=call.caller.actor.may(WORKERS),
         identities=await people.identities_of(database, person.id),
         **await tokens_of(call, person),
     )
@@ -79,6 +85,22 @@ async def require_present(call: PageCall) -> None:
     if not await is_password(str(call.form.get("present", "")), await kept_password(call.desk, call.person.id)):
         raise bad_field("present", "is not your password")
     limits.succeed(origin, key)
+
+
+@pages.post("/account/calendars", WORKERS)
+async def make_calendar(call: PageCall) -> Response:
+    """The address is shown in this answer, and never again."""
+    token_id = new_token_id()
+    command, secret = new_calendar(call.person.id, token_id, secret_under_key(call, token_id))
+    try:
+        receipt = await call.desk.submit(call, command)
+    except BadInput as failure:
+        return await show(call, failure)
+    created = receipt.events[-1].data
+    if receipt.repeated and isinstance(created, TokenCreated):
+        secret = secret_under_key(call, created.token) or secret
+    call.person = await people.one(call.desk.database, call.person.id) or call.person
+    return await show(call, calendar=f"{address_of(call)}{path_of(secret)}")
 
 
 @pages.post("/account/tokens/{token_id}/revocation", EVERYONE)

@@ -117,6 +117,16 @@ async def ground(asked: Asked) -> c.Command:
     return c.RecordGround(kind=body.kind, affected=body.affected.money, statement=body.statement)
 
 
+async def slots(asked: Asked) -> c.Command:
+    body: i.SlotsIn = asked.body
+    return c.ProposeSlots(slots=tuple(body.slots), minutes=body.minutes, channel=body.channel, text=body.text)
+
+
+async def consultation(asked: Asked) -> c.Command:
+    body: i.ConsultationIn = asked.body
+    return c.MoveConsultation(starts_at=body.starts_at, minutes=body.minutes, channel=body.channel, reason=body.reason)
+
+
 def plainly(make: Callable[[Any, str], c.Command]) -> Callable[[Asked], Awaitable[c.Command]]:
     async def made(asked: Asked) -> c.Command:
         return make(asked.body, asked.part)
@@ -208,6 +218,37 @@ CONVERSATION = (
         command=c.LinkCase,
         make=link,
         moving=False,
+    ),
+)
+
+CONSULTATION = (
+    Action(
+        name="propose-slots",
+        title="Propose times for a consultation",
+        button="Propose these times",
+        model=i.SlotsIn,
+        command=c.ProposeSlots,
+        make=slots,
+        key="c p",
+    ),
+    Action(
+        name="move-consultation",
+        title="Move the consultation",
+        button="Move it",
+        model=i.ConsultationIn,
+        command=c.MoveConsultation,
+        make=consultation,
+        key="c m",
+    ),
+    Action(
+        name="attendance",
+        title="Record who came",
+        button="Record it",
+        model=i.AttendanceIn,
+        command=c.RecordAttendance,
+        make=plainly(lambda body, _: c.RecordAttendance(attended=body.attended, text=body.text)),
+        key="c a",
+        trial=lambda *_: c.RecordAttendance(attended=True, text="-"),
     ),
 )
 
@@ -369,4 +410,4 @@ CASE = (
     ),
 )
 
-ACTIONS = {one.name: one for one in (*TRANSITIONS, *CONVERSATION, *FACTS, *MONEY, *CASE)}
+ACTIONS = {one.name: one for one in (*TRANSITIONS, *CONVERSATION, *CONSULTATION, *FACTS, *MONEY, *CASE)}

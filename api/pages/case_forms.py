@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 import msgspec
@@ -51,6 +51,8 @@ SATISFIED: dict[str, tuple[str, str]] = {
     "provider_confirms_a_begun_payout": ("see the proposals", "proposals"),
     "case_is_open": ("reopen it", "reopen"),
     "within_reopening_days": ("link the new case", "link"),
+    "no_show_was_not_attended": ("correct it", "attendance"),
+    "client_has_not_come": ("correct it", "attendance"),
 }
 # Where that is proposed which a trigger carries out.
 PROPOSED_BY = {Trigger.REFUND: "propose-refund", Trigger.ISSUE_COMPENSATION: "propose-compensation"}
@@ -73,6 +75,12 @@ LABELS: dict[str, tuple[str, str]] = {
     "affected": ("Amount affected", "how much of the price it concerns"),
     "statement": ("What the client says", ""),
     "verified": ("What was found", ""),
+    "slots": ("When it could begin", "as many as you like to offer; the client picks one by their link"),
+    "starts_at": ("New time", ""),
+    "channel": ("How", "by phone, by video, in person"),
+    "attended": ("The client came", ""),
+    "propose-slots/text": ("To the client", "beside the times"),
+    "attendance/text": ("What is to be said about it", ""),
     "evidence": ("What shows it", "or shows that it is not so"),
     "paid": ("Amount paid", ""),
     "purchased_at": ("Purchased", ""),
@@ -122,6 +130,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         if (purchase := self.case.purchase) is not None:
             for name in ("purchased_at", "service_started_at", "deliverables_provided_at"):
                 moments[name] = getattr(purchase, name)
+        if (booked := self.case.consultation) is not None:
+            moments["starts_at"] = booked.starts_at
         return {name: moment.isoformat() for name, moment in moments.items() if moment is not None}
 
 
@@ -278,7 +288,7 @@ class CaseForms:
         return f"returned.{form_id(action, part)}" if came_back else form_id(action, part)
 
     def hint(self, field: Field, *said: str) -> str:
-        zone_name = f"time in {self.found.zone_name}" if field.kind == "moment" else ""
+        zone_name = f"time in {self.found.zone_name}" if field.kind in {"moment", "moments"} else ""
         return "; ".join(filter(None, (*said, zone_name)))
 
     @property
@@ -312,6 +322,10 @@ class CaseForms:
                 able = [one for one in self.workers() if self.actor.may(LEADS) or one.value == self.actor.id]
                 chosen = (case.assignee or "",) if self.actor.may(LEADS) else (self.actor.id,)
                 return {"values": {"assignee": chosen}, "choices": {"assignee": (*filter(None, (nobody,)), *able)}}
+            case "move-consultation" if (booked := case.consultation) is not None:
+                channel = self.found.texts.get(booked.channel or "", "")
+                values = {"minutes": (f"{booked.minutes}",), "channel": (channel,)}
+                return {"values": values | {"starts_at": (shown(times["starts_at"], self.found.zone),)}}
             case "propose-refund":
                 return self.refund_filled()
             case _ if action in TRANSITIONS:
@@ -395,6 +409,11 @@ class CaseForms:
 
     def trial(self, action: Action, part: str) -> c.Command | None:
         some = Money(1, self.currency)
+        soon = (self.now + timedelta(days=1)).replace(second=0, microsecond=0)
+        if action.name == "propose-slots":
+            return c.ProposeSlots(slots=(soon,), minutes=1, channel="-")
+        if action.name == "move-consultation":
+            return c.MoveConsultation(starts_at=soon, minutes=1, channel="-", reason="-")
         if action.name == "propose-refund" and self.decision is not None:
             some = max(some, self.most(self.decision), key=lambda one: one.amount_minor)
         return action.trial(self.case, part, some) if action.trial else None
@@ -470,6 +489,6 @@ def concerns(name: str, error: FieldProblem) -> bool:
 
 def typed(field: Field, form: FormData) -> tuple[str, ...]:
     """What was sent, to stand in the field again."""
-    if field.kind == "ticks":
+    if field.kind in {"ticks", "moments"}:
         return tuple(one for one in form.getlist(field.name) if isinstance(one, str))
     return (text_in(form, f"{field.name}.amount" if field.kind == "money" else field.name),)

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from api import views as v
 from api.cases import ALLOWED_TRIGGER_ROLES
-from api.pages.case_actions import ACTIONS, CASE, CONVERSATION, FACTS, TRANSITIONS, Action
+from api.pages.case_actions import ACTIONS, CASE, CONSULTATION, CONVERSATION, FACTS, TRANSITIONS, Action
 from api.pages.case_forms import NOT_ENDED, CaseForms, Form, Returned, Standing, Why, concerns
 from api.pages.forms import text_in
 from api.pages.history import Told
@@ -128,8 +128,10 @@ class CasePage(CaseForms):
                 refused.append(NotNow(titles=(action.title,), whys=whys))
             elif (form := self.form(action, refused=(), **self.filled(action))) is not None:
                 possible.append(form)
-        for name in ("propose-refund", "propose-compensation"):
+        for name in (*(one.name for one in CONSULTATION), "propose-refund", "propose-compensation"):
             form = self.form(ACTIONS[name], **self.filled(ACTIONS[name]))
+            if form is not None and any(one.code == "consultation_is_booked" for one in form.refused):
+                continue  # nobody looks for it there
             if form is not None and form.refused:
                 refused.append(NotNow(titles=(form.title,), whys=form.refused))
             elif form is not None:

@@ -7,7 +7,7 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
 
@@ -21,24 +21,31 @@ from api.client_links import USUAL, issue, path_of
 from api.desk import Caller, Desk
 from api.errors import RETRY_SECONDS, HttpProblem, problem_of
 from api.limits import origin_of
-from api.pages.client_seen import Receipt, Seeing
+from api.pages.client_seen import SLOT_FORMAT, Receipt, Seeing
 from api.pages.client_words import ENGLISH, Words
 from api.pages.frame import desk_page
 from api.pages.rendering import TEMPLATES, page
 from api.pages.routing import PageCall, Pages, address_of, field_of, from_elsewhere, is_private, read_form
 from api.routing import Call, Handler, PageRoute
-from storage import cases, client_links, people
+from storage import cases, client_links, consultations, people
 from storage.batch import Entry
 from storage.ledger import KeyInFlight
 from storage.submissions import KeyReused, OutcomeUnknown, Unavailable
 from storage.submissions import Receipt as Done
 from workflow.cases import Case, ClientLink, case_number_text
-from workflow.commands import AddMessage, AnswerOffer, Command, RevokeClientLink
+from workflow.commands import (
+    AddMessage,
+    AnswerOffer,
+    Command,
+    Fire,
+    RevokeClientLink,
+    ScheduleConsultationData,
+)
 from workflow.deciding import LONGEST_CLIENT_LINK
-from workflow.errors import BadInput, CaseworkError, GuardRefused, NotFound, bad_field
+from workflow.errors import BadInput, CaseworkError, GuardRefused, NoSuchTransition, NotFound, bad_field
 from workflow.policy import version_in_force
 from workflow.roles import CLIENTS, LINKERS, READERS, Actor
-from workflow.states import Direction
+from workflow.states import Direction, Trigger
 
 log = structlog.get_logger()
 pages = Pages()
@@ -108,7 +115,8 @@ class ClientCall(Call):
         if key := self.field("key"):
             route = self.request.scope["route"].path
             self.key_scope = f"{self.caller.actor.key}\nPOST\n{route}\n{key}"
-            sent = (self.request.path_params.get("answer"), self.field("offer"), self.field("text"))
+            path = self.request.path_params
+            sent = (path.get("answer") or path.get("slot"), self.field("offer"), self.field("text"))
             self.take_key(msgspec.json.encode(sent))
 
 
@@ -255,7 +263,9 @@ async def shown(call: ClientCall, status: int = 200, *, text: str = "", fault: s
 async def seeing(call: ClientCall) -> Seeing:
     """The case as it is now."""
     call.case, history = await cases.with_history(call.desk.database, call.case.id)
+    proposed = call.case.proposed_slots
     return Seeing(
+        taken=await consultations.calendar(call.desk.database, proposed.host, call.desk.clock()) if proposed else (),
         case=call.case,
         history=history,
         texts=await cases.texts_of(call.desk.database, call.case.id),
@@ -300,10 +310,10 @@ def fault_of(words: Words, text: str) -> str:
 Again = Callable[[int, str], Awaitable[Response]]
 
 
-async def recorded(call: ClientCall, command: Command, again: Again) -> Response:
+async def recorded(call: ClientCall, command: Command, again: Again, gone: str = "offer.gone") -> Response:
     """Hands the command over, and on to its receipt; or the form `again`, with the reason why not.
 
-    Raises Gone where the link ended meanwhile.
+    `gone` is the word for what is no longer there to be answered. Raises Gone where the link ended meanwhile.
     """
     seconds = wait_to_write(call)
     if seconds:
@@ -312,10 +322,10 @@ async def recorded(call: ClientCall, command: Command, again: Again) -> Response
         return response
     try:
         receipt = await submitted(call, command)
-    except GuardRefused as refused:
+    except (GuardRefused, NoSuchTransition) as refused:
         if "link_is_good" in refused.codes:
             raise Gone from refused
-        return await again(HTTPStatus.CONFLICT, call.words("offer.gone"))
+        return await again(HTTPStatus.CONFLICT, call.words(gone))
     except KeyReused:
         return await again(HTTPStatus.UNPROCESSABLE_ENTITY, call.words("answer.again"))
     except (Unavailable, OutcomeUnknown) as away:
@@ -398,6 +408,78 @@ async def answer_offer(call: ClientCall, answer: str) -> Response:
 
 def number_in(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= MAX_SEQ_DIGITS else None
+
+
+# A slot for a consultation, in two steps.
+
+
+@for_clients("GET", "/c/{secret}/slots/{slot}")
+async def choose(call: ClientCall, slot: str) -> Response:
+    return await chosen(call, slot)
+
+
+async def chosen(call: ClientCall, slot: str, status: int = 200, *, fault: str = "") -> Response:
+    """Whether they are sure; of a slot that is not to be had, the others. Raises NotFound for what is no slot."""
+    starts_at = moment_in(slot)
+    proposed = (await seeing(call)).slots()
+    wanted = next((one for one in proposed.times if one.starts_at == starts_at), None) if proposed else None
+    if proposed is None or wanted is None or not wanted.is_free:
+        return await shown(call, HTTPStatus.CONFLICT, fault=fault or call.words("slots.gone"))
+    return client_page(
+        call.desk,
+        call.words,
+        "client_slot.html",
+        status,
+        proposed=proposed,
+        slot=wanted,
+        number=case_number_text(call.case.number),
+        fault=fault,
+        **form_of(call, ""),
+    )
+
+
+@for_clients("POST", "/c/{secret}/slots/{slot}")
+async def pick_slot(call: ClientCall, slot: str) -> Response:
+    """Of the proposal that they have read: another one may have come since."""
+    starts_at, offer = moment_in(slot), number_in(call.field("offer"))
+    if offer is None:
+        raise NotFound("page")
+    proposed = (await seeing(call)).slots()
+    if proposed is None or proposed.seq != offer:
+        return await not_picked(call, offer, starts_at)
+    data = ScheduleConsultationData(
+        starts_at=starts_at, minutes=proposed.minutes, channel=proposed.channel, slot_of=offer
+    )
+    command = Fire(trigger=Trigger.SCHEDULE_CONSULTATION, reason=PICKED, data=data)
+
+    async def again(status: int, said: str) -> Response:
+        if status == HTTPStatus.CONFLICT:
+            return await not_picked(call, offer, starts_at)
+        return await chosen(call, slot, status, fault=said)
+
+    try:
+        return await recorded(call, command, again, gone="slots.gone")
+    except BadInput:  # it has begun since
+        return await not_picked(call, offer, starts_at)
+
+
+async def not_picked(call: ClientCall, offer: int, starts_at: datetime) -> Response:
+    """The receipt, if they have picked it before; else why not, with the slots that are left."""
+    seq = (await seeing(call)).picked(offer, starts_at)
+    if seq is not None:
+        return to(f"{call.path}/receipts/{seq}")
+    return await shown(call, HTTPStatus.CONFLICT, fault=call.words("slots.gone"))
+
+
+def moment_in(slot: str) -> datetime:
+    """Such as 20260308T1200Z. Raises NotFound."""
+    try:
+        return datetime.strptime(slot if slot.isascii() else "", SLOT_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        raise NotFound("page") from None
+
+
+PICKED = "The client picked this time on their page"
 
 
 # What was recorded, to be kept.

@@ -11,15 +11,16 @@ import msgspec
 
 from api import views as v
 from api.pages.client_words import Words
-from workflow.cases import Case, RemedyGiven, case_number_text
+from workflow.cases import Case, ProposedSlots, RemedyGiven, case_number_text
 from workflow.deadlines import DeadlineKind, deadlines
-from workflow.events import AttachmentAdded, OfferAnswered, Recorded
-from workflow.guards import Context, GuardContext, within_reopening_days
+from workflow.events import AttachmentAdded, ConsultationScheduled, OfferAnswered, Recorded
+from workflow.guards import Context, GuardContext, Slot, overlapping, within_reopening_days
 from workflow.policy import Category, ClauseId
 from workflow.roles import CLIENTS, Actor
 from workflow.states import CaseState, Direction, RemedyKind, Resolution, ResumeReason
 
 SHOWN_MESSAGES = 40
+SLOT_FORMAT = "%Y%m%dT%H%MZ"  # in addresses
 
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,29 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     at: str
     until: str
+
+
+class Time(msgspec.Struct, frozen=True, kw_only=True):
+    """A proposed time; `name` is its place in addresses."""
+
+    starts_at: datetime
+    name: str
+    when: str
+    is_free: bool
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be picked from; `seq` is what the pick has to name."""
+
+    seq: int
+    minutes: int
+    channel: str
+    text: str
+    times: tuple[Time, ...]
+
+    @property
+    def any_free(self) -> bool:
+        return any(one.is_free for one in self.times)
 
 
 class Said(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +88,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     next: tuple[str, ...]
     asked: str | None
     offer: Offer | None
+    slots: Times | None
     may_write: bool
     said: tuple[Said, ...]
     earlier: int
@@ -72,7 +97,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """Of something that the client did on this page. `what` is message, accepted or declined."""
+    """Of something that the client did on this page. `what` is message, accepted, declined or picked."""
 
     number: str
     what: str
@@ -82,6 +107,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: str
     text: str
     offer: str | None
+    appointment: str = ""
 
 
 class Seeing:
@@ -97,7 +123,10 @@ class Seeing:
         words: Words,
         organisation: str,
         now: datetime,
+        taken: Sequence[Slot] = (),
     ) -> None:
+        """`taken` is what is booked of the time of whoever has proposed slots."""
+        self.taken = taken
         self.case = case
         self.history = history
         self.texts = texts
@@ -118,6 +147,7 @@ class Seeing:
             next=tuple(self.next()),
             asked=self.asked(),
             offer=self.offer(),
+            slots=self.slots(),
             may_write=self.may_write,
             said=said[hidden:],
             earlier=hidden,
@@ -150,14 +180,19 @@ class Seeing:
             case CaseState.ADJUSTMENT_OFFERED:
                 yield self.offered()
             case CaseState.CONSULTATION_SCHEDULED:
-                over = "" if self.now < self.ends_at() else ".past"
-                yield words(f"where.consultation_scheduled{over}", **self.appointment(self.last))
+                yield words(f"where.consultation_scheduled{self.over()}", **self.appointment(self.last))
             case CaseState.COMPENSATION_ISSUED:
                 yield words("where.compensation_issued", **self.payment(self.last))
             case CaseState.REFUNDED:
                 yield words("where.refunded", **self.payment(self.last))
             case CaseState.CLOSED if case.resolution is not None and case.closed_at is not None:
                 yield words(f"where.closed.{case.resolution}", closed=words.day(case.closed_at))
+
+    def over(self) -> str:
+        """What became of the consultation, as far as that was recorded."""
+        if isinstance(self.last.attended, bool):
+            return ".attended" if self.last.attended else ".missed"
+        return "" if self.now < self.ends_at() else ".past"
 
     def investigating(self) -> str:
         if not self.case.remedies:
@@ -178,7 +213,7 @@ class Seeing:
     def waits(self) -> Iterator[str]:
         """For an answer to something else than an offer that says so itself."""
         if self.case.waiting_since is not None and self.case.open_offer is None:
-            yield self.words("where.waiting")
+            yield self.words("where.slots" if self.case.proposed_slots else "where.waiting")
 
     def answered(self, offer: RemedyGiven) -> str:
         """When the client answered it."""
@@ -258,7 +293,7 @@ class Seeing:
     # What is expected of them.
 
     def asked(self) -> str | None:
-        if self.case.waiting_since is None or self.offer() is not None:
+        if self.case.waiting_since is None or self.offer() is not None or self.case.proposed_slots is not None:
             return None
         if self.case.open_offer is not None:
             return self.words("needs.offer.over")
@@ -275,6 +310,34 @@ class Seeing:
             at=self.words.day(offer.at),
             until=self.words.day(due),
         )
+
+    # Slots for a consultation.
+
+    def slots(self) -> Times | None:
+        proposed = self.case.proposed_slots
+        if proposed is None:
+            return None
+        return Times(
+            seq=proposed.seq,
+            minutes=proposed.minutes,
+            channel=self.text(proposed.channel),
+            text=self.text(proposed.text) if proposed.text else "",
+            times=tuple(self.times(proposed)),
+        )
+
+    def times(self, proposed: ProposedSlots) -> Iterator[Time]:
+        for starts_at in proposed.slots:
+            is_free = starts_at > self.now and overlapping(starts_at, proposed.minutes, self.taken) is None
+            name, when = starts_at.strftime(SLOT_FORMAT), self.words.moment(starts_at)
+            yield Time(starts_at=starts_at, name=name, when=when, is_free=is_free)
+
+    def picked(self, offer: int, starts_at: datetime) -> int | None:
+        """The event by which a client has picked this slot of this proposal."""
+        for one in self.history:
+            data = one.data
+            if isinstance(data, ConsultationScheduled) and (data.slot_of, data.starts_at) == (offer, starts_at):
+                return one.event.seq if one.event.actor.startswith("client:") else None
+        return None
 
     def offered_before(self) -> str | None:
         if self.case.state is not CaseState.ADJUSTMENT_OFFERED or self.offer() is not None:
@@ -353,8 +416,14 @@ class Seeing:
         if isinstance(found.data, OfferAnswered):
             what = "accepted" if found.data.accepted else "declined"
             offer = next(self.offer_text(one) for one in self.case.remedies if one.seq == found.data.offer)
+        appointment = ""
+        if isinstance(found.data, ConsultationScheduled):
+            what, starts = "picked", self.words.moment(found.data.starts_at)
+            channel = self.text(f"{seq}/channel")
+            appointment = self.words("receipt.appointment", starts=starts, minutes=found.data.minutes, channel=channel)
         return Receipt(
             number=case_number_text(self.case.number),
+            appointment=appointment,
             what=what,
             seq=seq,
             at=found.at,

@@ -45,6 +45,10 @@ ENGLISH: dict[str, str] = {
     "where.adjustment_offered.declined": "You declined our offer on {answered}.",
     "where.consultation_scheduled": "A consultation is booked for {starts}: {minutes} minutes, {channel}.",
     "where.consultation_scheduled.past": "A consultation was booked for {starts}: {minutes} minutes, {channel}.",
+    "where.consultation_scheduled.attended": "Our consultation took place on {starts}: {minutes} minutes, {channel}.",
+    "where.consultation_scheduled.missed": "A consultation was booked for {starts}. We have noted that it did not take"
+    " place.",
+    "where.slots": "We have proposed times for a consultation, and wait for you to pick one.",
     "where.compensation_issued": "We have given you {what} worth {amount}. It was recorded on {at}.",
     "where.refunded": "We have refunded {amount}. It was recorded on {at}.",
     "where.closed.explained": "Your case was closed on {closed}, after we explained what happened.",
@@ -87,6 +91,9 @@ ENGLISH: dict[str, str] = {
     "needs.offer": "Please tell us by the end of {until} whether you accept this offer:",
     "needs.offer.over": "If you still want what we offered, write to us below.",
     "needs.nothing.ended": "Nothing.",
+    "needs.slots": "Please pick a time for a consultation of {minutes} minutes, {channel}:",
+    "needs.slots.none": "We had proposed times for a consultation, and none of them is free any more. Write to us below"
+    " which times would suit you.",
     "to_answer": "Go to the answer",
     # Messages.
     "messages": "Messages",
@@ -127,11 +134,29 @@ ENGLISH: dict[str, str] = {
     "offer.no": "No, go back",
     "offer.gone": "This offer can no longer be answered here: it was answered already, its time is over, or another one"
     " has taken its place. Please look at where your case stands.",
+    # A time for a consultation: picked in two steps.
+    "slots.pick": "Pick this time",
+    "slots.pick.which": "Pick {when}",
+    "slots.taken": "not free any more",
+    "slots.others": "If none of them suits you, write to us below.",
+    "slots.sure": "Book this time?",
+    "slots.when": "When",
+    "slots.long": "How long",
+    "slots.minutes": "{minutes} minutes",
+    "slots.channel": "How",
+    "slots.once": "We record your choice with the time, and you get a receipt.",
+    "slots.yes": "Yes, book this time",
+    "slots.no": "No, go back",
+    "slots.gone": "This time is not to be had any more: somebody was faster, it has passed, or other times were"
+    " proposed. Please look at what is left.",
     # The receipt.
     "receipt": "Receipt",
     "receipt.message": "We have recorded your message.",
     "receipt.accepted": "We have recorded that you accept our offer.",
     "receipt.declined": "We have recorded that you decline our offer.",
+    "receipt.picked": "We have booked the time that you picked.",
+    "receipt.consultation": "Consultation",
+    "receipt.appointment": "{starts}, {minutes} minutes, {channel}",
     "receipt.case": "Case",
     "receipt.at": "Recorded on",
     "receipt.entry": "Entry",

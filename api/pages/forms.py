@@ -28,9 +28,10 @@ class Choice(msgspec.Struct, frozen=True):
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """`kind` is what a person sees: text, long, number, date, moment, money, email, choice, answer, tick, ticks, lines.
+    """`kind` is what a person sees: text, long, number, date, moment, money, email, choice, answer, tick, or several.
 
-    An `answer` is yes or no and has to be given; a `tick` may be left out. `lines` are texts, one on each line.
+    An `answer` is yes or no and has to be given; a `tick` may be left out. `ticks`, `moments` and `lines` are several;
+    `lines` are texts, one on each line.
     """
 
     name: str
@@ -101,7 +102,7 @@ def kind_of(said: dict[str, Any], *, required: bool) -> str:
         case {"type": "integer"}:
             return "number"
         case {"type": "array"}:
-            return "lines" if "format" in said["items"] else "ticks"
+            return {"email": "lines", "date-time": "moments"}.get(said["items"].get("format", ""), "ticks")
         case {"format": form}:
             return {"date": "date", "date-time": "moment", "email": "email"}[str(form)]
         case _:
@@ -155,6 +156,9 @@ def value_of(field: Field, form: FormData, zone: tzinfo, was: str | None) -> Any
             return [one for one in form.getlist(field.name) if isinstance(one, str)] or None
         case "lines":
             return given.split()
+        case "moments":
+            times = [one.strip() for one in form.getlist(field.name) if isinstance(one, str)]
+            return [in_zone(one, zone) for one in times if one]
         case "money":
             return {part: text_in(form, f"{field.name}.{part}") for part in ("amount", "currency")}
         case "number":

@@ -55,7 +55,7 @@ class History:
         return f"{named}; with that ended {' and '.join(ended)}" if ended else named
 
     def why(self, event: e.Event) -> str:
-        for field in ("reason", "statement", "evidence", "description", "name"):
+        for field in ("reason", "statement", "evidence", "description", "remark", "name"):
             if field in event.personal:
                 return shortened(self.texts.get(f"{event.seq}/{field}", ERASED))
         return ""

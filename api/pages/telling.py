@@ -69,6 +69,9 @@ KINDS: dict[type[e.EventData], Kind] = {
     ),
     **dict.fromkeys(
         (
+            e.SlotsProposed,
+            e.ConsultationMoved,
+            e.ConsultationAttended,
             e.Assigned,
             e.ParticipantsSet,
             e.Linked,
@@ -143,6 +146,12 @@ def did_to_case(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"offered an adjustment, to be answered by {day(answer_by)}"
         case e.ConsultationScheduled(starts_at=starts_at, minutes=minutes, host=host):
             return f"booked {minutes} minutes with {person(host, names)} on {minute(starts_at)}"
+        case e.ConsultationMoved(starts_at=starts_at, minutes=minutes):
+            return f"moved the consultation to {minute(starts_at)}, {minutes} minutes"
+        case e.SlotsProposed(slots=slots, minutes=minutes, host=host):
+            return f"proposed {len(slots)} times for {minutes} minutes with {person(host, names)}"
+        case e.ConsultationAttended(attended=attended):
+            return "recorded that the client came" if attended else "recorded that the client did not come"
         case e.CompensationIssued(proposal=proposal):
             return f"granted the compensation {proposal}"
         case e.Refunded(amount=amount, payment_reference=reference):
@@ -306,7 +315,12 @@ def attempt(name: str) -> str:
 
 
 PART_OF_NAME = re.compile(r"(?<=[a-z])(?=[A-Z])")
-TOKENS = {"api": "token for the API", "session": "session", "link": "link to sign in"}
+TOKENS = {
+    "api": "token for the API",
+    "session": "session",
+    "link": "link to sign in",
+    "calendar": "calendar to subscribe to",
+}
 
 EFFECTS = {
     "acknowledge": "an acknowledgement",

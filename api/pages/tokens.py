@@ -22,7 +22,7 @@ class TokenShown(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def tokens_of(call: PageCall, person: Person) -> dict[str, list[TokenShown]]:
-    """Those that are good, the newest first: `sessions`, `tokens` and `links`."""
+    """Those that are good, the newest first: `sessions`, `tokens`, `links` and `calendars`."""
     now, made = call.desk.clock(), await people.tokens_made(call.desk.database, person)
     good = [one for one in person.tokens if one.is_good(now) and one.id in made]
     names = await people.names(call.desk.database)
@@ -37,4 +37,5 @@ async def tokens_of(call: PageCall, person: Person) -> dict[str, list[TokenShown
         "sessions": shown[TokenKind.SESSION],
         "tokens": shown[TokenKind.API],
         "links": shown[TokenKind.LINK],
+        "calendars": shown[TokenKind.CALENDAR],
     }

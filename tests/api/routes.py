@@ -66,6 +66,9 @@ ROUTES: dict[str, Route] = {
     f"POST {PROPOSAL}/payouts": change(APPROVER, **BECAUSE),
     f"POST {PROPOSAL}/payout-failures": change(APPROVER, **BECAUSE),
     f"POST {PROPOSAL}/withdrawal": change(RECORDERS, **BECAUSE),
+    f"POST {CASE}/slots": change(WORKERS, slots=[day(3)], minutes=30, channel="by phone"),
+    f"PUT {CASE}/consultation": change(WORKERS, starts_at=day(3), minutes=30, channel="by phone", **BECAUSE),
+    f"POST {CASE}/attendance": change(WORKERS, attended=True),
     f"PUT {CASE}/assignee": change(LEAD, assignee="bo"),  # and an agent, to take it
     f"PUT {CASE}/category": change(RECORDERS, category="other"),
     f"PUT {CASE}/requested-at": change(LEAD, requested_at=day(-1), **BECAUSE),

@@ -38,7 +38,8 @@ def wrong(model: type[BaseModel], **fields: Any) -> list[str]:
 
 @pytest.mark.parametrize("trigger", list(Trigger))
 def test_the_form_of_a_trigger_asks_for_its_data_and_a_reason(trigger: Trigger) -> None:
-    data = {f"data.{name}" for name in TRIGGER_DATA[trigger].__struct_fields__}
+    taken_by_the_client = {"slot_of"}
+    data = {f"data.{name}" for name in TRIGGER_DATA[trigger].__struct_fields__ if name not in taken_by_the_client}
     assert set(kinds(FORMS[trigger])) == {"reason", *data}
     assert ACTIONS[trigger.replace("_", "-")].model is FORMS[trigger]
 
@@ -56,6 +57,7 @@ def test_a_field_looks_as_its_type_asks_for() -> None:
     assert kinds(i.MessageIn)["awaits_reply"] == "tick"
     assert kinds(i.ParticipantsIn) == {"participants": "lines"}
     assert kinds(i.ProposalIn)["grounds"] == "ticks"
+    assert kinds(i.SlotsIn)["slots"] == "moments"
     [minutes] = [one for one in fields_of(i.ScheduleConsultationIn) if one.name == "data.minutes"]
     assert (minutes.least, minutes.most, minutes.required) == (1, 1440, True)
 

@@ -32,6 +32,7 @@ OVERSEERS = LEAD | AUDITOR
 WHO: dict[str, frozenset[str]] = {
     "GET /": EVERYONE,
     "GET /account": EVERYONE,
+    "POST /account/calendars": WORKERS,
     "POST /account/password": EVERYONE,
     "POST /account/sessions/others": EVERYONE,
     "POST /account/tokens/{token_id}/revocation": EVERYONE,
@@ -84,6 +85,9 @@ WHO: dict[str, frozenset[str]] = {
     "GET /c/{secret}": ANYBODY,
     "POST /c/{secret}": ANYBODY,
     "GET /c/{secret}/receipts/{seq}": ANYBODY,
+    "GET /c/{secret}/slots/{slot}": ANYBODY,
+    "POST /c/{secret}/slots/{slot}": ANYBODY,
+    "GET /calendar/{secret}.ics": ANYBODY,
     "GET /c/{secret}/{answer}": ANYBODY,
     "POST /c/{secret}/{answer}": ANYBODY,
     "GET /cases/{name}": READERS,
@@ -131,6 +135,7 @@ async def addresses(service: Service) -> dict[str, str]:
         "secret": "nothing",
         "answer": "accept",
         "way": "retries",
+        "slot": "20260308T1200Z",
         "digest": "nothing",
     }
 

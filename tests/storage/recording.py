@@ -56,8 +56,11 @@ from tests.workflow.builders import (
     fails,
     firing,
     from_the_client,
+    moves,
+    picks,
     proposes,
     proposes_credit,
+    proposes_slots,
     refunds,
     refuses,
     restates,
@@ -198,8 +201,12 @@ async def everything_else_is_tried(story: Story) -> None:
     await story.do(UNA, answers(offered, accepted=False, text="We would rather talk."))
     await story.do(BO, c.RevokeClientLink(link_id=UNA.id, reason="she has lost it"))
     await story.do(BO, firing(Trigger.RESUME, reason_code=ResumeReason.DECLINED))
-    starts_at = story.clock.now + timedelta(days=3)
-    await story.do(BO, firing(Trigger.SCHEDULE_CONSULTATION, starts_at=starts_at))
+    starts_at = (story.clock.now + timedelta(days=3)).replace(minute=0, second=0, microsecond=0)
+    proposed = await story.do(BO, a_link(), proposes_slots(starts_at, starts_at + timedelta(hours=2)))
+    await story.do(UNA, picks(proposed, starts_at))
+    await story.do(BO, moves(starts_at + timedelta(hours=1)))
+    story.clock.now = starts_at + timedelta(hours=2)
+    await story.do(BO, c.RecordAttendance(attended=False, text="nobody answered"))
     await story.do(BO, firing(Trigger.RESUME, reason_code=ResumeReason.NO_SHOW))
     credit = await story.propose(proposes_credit(euros("50.00")), CLEO)
     await story.do(BO, firing(Trigger.ISSUE_COMPENSATION, proposal=credit.id))

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from workflow import commands as c
 from workflow.canonical import ZEROS, canonical, leaf_hash
-from workflow.cases import Case, Ground, Proposal, Purchase, booked_slot, chain_of
+from workflow.cases import Case, Ground, Proposal, Purchase, booked_slot, chain_of, host_of
 from workflow.deciding import decide
 from workflow.errors import BadInput, GuardRefused
 from workflow.events import Draft, Event, Recorded, at_text
@@ -157,6 +157,25 @@ def answers(case: Case, *, accepted: bool, text: str = "") -> c.AnswerOffer:
     return c.AnswerOffer(offer=case.remedies[-1].seq, accepted=accepted, text=text)
 
 
+SLOTS = (NOON + 3 * DAY, NOON + 4 * DAY)
+
+
+def proposes_slots(*slots: datetime, **changes: Any) -> c.ProposeSlots:
+    return replace(c.ProposeSlots(slots=slots or SLOTS, minutes=30, channel="by phone"), **changes)
+
+
+def picks(case: Case, slot: datetime = SLOTS[0], **changes: Any) -> c.Fire:
+    """One of the slots that were proposed last."""
+    proposed = case.proposed_slots
+    about = {"slot_of": proposed.seq, "minutes": proposed.minutes} if proposed else {"slot_of": 1}
+    return firing(Trigger.SCHEDULE_CONSULTATION, starts_at=slot, **(about | changes))
+
+
+def moves(starts_at: datetime = NOON + 5 * DAY, **changes: Any) -> c.MoveConsultation:
+    moving = c.MoveConsultation(starts_at=starts_at, minutes=30, channel="by video", reason="Una is away that day")
+    return replace(moving, **changes)
+
+
 def begins(proposal: Proposal) -> c.BeginPayout:
     return c.BeginPayout(proposal=proposal.id, reason="paid by transfer")
 
@@ -232,7 +251,9 @@ class Desk:
             named = command.purchase.reference if command.purchase else command.purchase_reference
         if isinstance(command, c.RecordPurchase):
             named = command.purchase.reference if command.purchase else command.reference
-        host = (case.assignee if case else None) or actor.id
+        host = host_of(case, actor.id, getattr(getattr(command, "data", None), "slot_of", None))
+        if isinstance(command, c.MoveConsultation) and case is not None and (booked := booked_slot(case)) is not None:
+            host = booked[0]
         others = [one for one in self.cases.values() if case is None or one.id != case.id]
         return Context(
             policies=self.policies,

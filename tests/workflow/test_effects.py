@@ -1,7 +1,21 @@
 """What a recorded event sets in motion outside the desk."""
 
-from tests.workflow.builders import CLEO, DIRK, a_desk, a_letter, an_approved_refund, begins, refunds
+from tests.workflow.builders import (
+    ANA,
+    CLEO,
+    DIRK,
+    a_desk,
+    a_letter,
+    an_approved_refund,
+    begins,
+    closing,
+    firing,
+    moves,
+    proposes_slots,
+    refunds,
+)
 from workflow.effects import EffectKind, effects_of
+from workflow.states import Resolution, Trigger
 
 
 def test_inquiries_are_acknowledged_letters_delivered_and_payouts_paid() -> None:
@@ -18,3 +32,17 @@ def test_inquiries_are_acknowledged_letters_delivered_and_payouts_paid() -> None
         "message_sent": (EffectKind.LETTER,),
         "payout_begun": (EffectKind.PAY,),
     }
+
+
+def test_whatever_changes_a_consultation_changes_calendars() -> None:
+    desk = a_desk()
+    desk.do(ANA, proposes_slots())
+    desk.do(ANA, firing(Trigger.SCHEDULE_CONSULTATION))
+    desk.do(ANA, moves())
+    desk.do(ANA, a_letter())
+    desk.do(ANA, closing(Resolution.REMEDY_ACCEPTED))
+    desk.do(ANA, firing(Trigger.REOPEN))
+
+    invited = [one.event.type for one in desk.histories["A"] if EffectKind.INVITE in effects_of(one)]
+
+    assert invited == ["consultation_scheduled", "consultation_moved", "closed", "reopened"]

@@ -41,11 +41,15 @@ from tests.workflow.builders import (
     fails,
     firing,
     from_the_client,
+    moves,
+    picks,
     proposes,
     proposes_credit,
+    proposes_slots,
     refunds,
     refuses,
     restates,
+    slot_of,
     somebody,
     verifies,
 )
@@ -117,7 +121,8 @@ class Walk:
             case = self.desk.cases[self.random.choice("ABC")]
             command = self.some_command(case)
             actor = self.random.choice(ALL_ROUNDERS * 6 + OTHERS)
-            if isinstance(command, c.AnswerOffer) and self.random.random() < 0.9:
+            by_link = isinstance(command, c.AnswerOffer) or (is_a_pick(command) and self.random.random() < 0.9)
+            if by_link and self.random.random() < 0.9:
                 actor = UNA  # who alone can do it
             actor = client_of(case) if actor is UNA else actor
             try:
@@ -139,6 +144,8 @@ class Walk:
             (self.inquiry, 0.2),
             (self.conversation, 6),
             (self.answer, 20 if case.open_offer else 0.2),
+            (self.consultation, 60 if case.consultation else 2),
+            (self.pick, 20 if case.proposed_slots else 0.2),
             (lambda _: CHECK, 5),
         )
         (make,) = self.random.choices([one for one, _ in makers], [weight for _, weight in makers])
@@ -235,6 +242,23 @@ class Walk:
         offer = case.remedies[-1].seq if case.remedies else 0
         return c.AnswerOffer(offer=offer, accepted=self.random.random() < 0.5)
 
+    def consultation(self, case: Case) -> c.Command:
+        pick, now = self.random.choice, self.desk.now
+        later = [now + timedelta(hours=pick((-2, 1, 30, 50))) for _ in range(pick((1, 3)))]
+        whole = tuple({one.replace(second=0, microsecond=0) for one in later})
+        anything: tuple[c.Command, ...] = (
+            proposes_slots(*whole, minutes=pick((0, 30, 600))),
+            moves(later[0], minutes=pick((30, 600))),
+            c.RecordAttendance(attended=pick((True, False)), text=pick(("", "she rang"))),
+            firing(Trigger.RESUME, reason_code=ResumeReason.NO_SHOW),
+        )
+        likely = anything[1:] if case.consultation else anything[:1]
+        return pick((*likely * 4, *anything))
+
+    def pick(self, case: Case) -> c.Command:
+        slots = case.proposed_slots.slots if case.proposed_slots else (self.desk.now,)
+        return picks(case, self.random.choice((*slots, *slots, self.desk.now + DAY)))
+
     def change_the_policy(self) -> None:
         known = self.desk.policies
         settings = CHANGED_SETTINGS[len(known) - 1]
@@ -242,6 +266,10 @@ class Walk:
             *known,
             replace(V1, version=len(known) + 1, effective_from=self.desk.now, settings=settings),
         )
+
+
+def is_a_pick(command: c.Command) -> bool:
+    return isinstance(command, c.Fire) and getattr(command.data, "slot_of", None) is not None
 
 
 def client_of(case: Case) -> Actor:
@@ -277,6 +305,7 @@ class Watch:
                 if before is not None:
                     self.keeps_four_eyes(recorded, before)
                     self.comes_by_a_good_link(recorded, before)
+                    self.books_what_was_agreed(recorded, before)
                     self.reckon(recorded.data, before)
                 before = evolve(before, recorded)
                 self.seen[name_of(recorded.data)] += 1
@@ -348,6 +377,18 @@ class Watch:
         rule = approvals_needed(proposal.amount, version_in_force(self.desk.policies, recorded.at).settings)
         able = [one for one in proposal.approvals if not frozenset(rule.roles).isdisjoint(map(Role, one.roles))]
         assert len({one.by for one in able}) >= rule.count
+
+    def books_what_was_agreed(self, recorded: e.Recorded, before: Case) -> None:
+        """A client moves the case by no other step than to a slot that a worker has proposed."""
+        data, actor = recorded.data, recorded.event.actor
+        if actor.startswith("client:") and recorded.event.trigger is not None:
+            assert isinstance(data, e.ConsultationScheduled)
+            assert before.proposed_slots is not None
+            assert data.starts_at in before.proposed_slots.slots
+        if isinstance(data, e.ConsultationScheduled | e.ConsultationMoved):
+            ends_at = data.starts_at + timedelta(minutes=data.minutes)
+            others = [slot_of(one, data.host) for one in self.desk.cases.values() if one.id != before.id]
+            assert not [one for one in others if one and one.starts_at < ends_at and data.starts_at < one.ends_at]
 
     def reckon(self, data: e.EventData, before: Case) -> None:
         if not isinstance(data, e.PayoutBegun | e.PayoutFailed | e.Refunded | e.PaymentReversed):

@@ -38,7 +38,7 @@ BY_HAND: dict[str, tuple[tuple[str, ...], str, set[str], set[str]]] = {
         ("investigating",),
         "consultation_scheduled",
         AGENTS,
-        {"no_payout_under_way", "no_other_consultation_overlaps"},
+        {"no_payout_under_way", "no_other_consultation_overlaps", "slot_was_proposed"},
     ),
     "issue_compensation": (
         ("investigating",),
@@ -66,7 +66,7 @@ BY_HAND: dict[str, tuple[tuple[str, ...], str, set[str], set[str]]] = {
         REMEDIES,
         "investigating",
         AGENTS | {"approver"},
-        {"payment_failed_only_from_refunded", "reversed_by_another_person"},
+        {"payment_failed_only_from_refunded", "reversed_by_another_person", "no_show_was_not_attended"},
     ),
     "close": (
         ("opened", "investigating", *REMEDIES),

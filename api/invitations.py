@@ -1,0 +1,224 @@
+"""What a consultation sets in motion: its invitation, to the client and to whoever holds it, kept up with every change.
+
+How mail leaves is somebody else's business: `Send` is handed one message for one recipient.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.utils import format_datetime
+
+import msgspec
+
+from api.calendars import Appointment, Party, appointment_after, invitation, plain
+from api.carrying_out import Done, Failed, Handler, Hopeless, Needless, NotYet, Result
+from api.desk import Desk
+from storage import cases, people
+from storage.outbox import Effect
+from workflow.cases import Case, case_number_text
+from workflow.effects import EffectKind, letter_name
+from workflow.errors import NotFound
+from workflow.events import Opened, Recorded
+from workflow.policy import version_in_force
+from workflow.replaying import replay
+from workflow.timezones import zone
+
+Send = Callable[[EmailMessage, str], Awaitable[Result]]
+"""Hands a message over for one recipient. Done: somebody has taken responsibility for it."""
+
+MOST_IN_SUBJECT = 120
+
+# By language: what the mail is about, and what it says. A further language is one more entry.
+# ruff: noqa: RUF001 - letters of other alphabets are what they look like
+WORDS: dict[str, dict[str, str]] = {
+    "en": {
+        "booked": "Consultation on {when}",
+        "moved": "Your consultation has moved to {when}",
+        "off": "Called off: consultation on {when}",
+        "booked.said": "Your consultation is booked.",
+        "moved.said": "Your consultation takes place at another time, or in another way, than was booked before.",
+        "off.said": "The consultation that was booked does not take place.",
+        "host.said": "You hold a consultation.",
+        "when": "When: {when}",
+        "long": "How long: {minutes} minutes",
+        "channel": "How: {channel}",
+        "case": "Case: {number}",
+        "file": "The invitation that comes with this mail keeps your calendar up to date.",
+        "reply": "If the time does not suit you, reply to this mail.",
+        "date": "{day:%Y-%m-%d}, {day:%H:%M} ({zone})",
+    },
+    "de": {
+        "booked": "Beratungsgespräch am {when}",
+        "moved": "Ihr Beratungsgespräch ist verlegt auf {when}",
+        "off": "Abgesagt: Beratungsgespräch am {when}",
+        "booked.said": "Ihr Beratungsgespräch ist gebucht.",
+        "moved.said": "Ihr Beratungsgespräch findet zu einer anderen Zeit oder auf anderem Weg statt als bisher.",
+        "off.said": "Das gebuchte Beratungsgespräch findet nicht statt.",
+        "host.said": "Sie führen ein Beratungsgespräch.",
+        "when": "Wann: {when}",
+        "long": "Dauer: {minutes} Minuten",
+        "channel": "Wie: {channel}",
+        "case": "Vorgang: {number}",
+        "file": "Die beigefügte Einladung hält Ihren Kalender auf dem neuesten Stand.",
+        "reply": "Wenn Ihnen die Zeit nicht passt, antworten Sie auf diese Nachricht.",
+        "date": "{day:%d.%m.%Y}, {day:%H:%M} ({zone})",
+    },
+    "uk": {
+        "booked": "Консультація {when}",
+        "moved": "Вашу консультацію перенесено на {when}",
+        "off": "Скасовано: консультація {when}",
+        "booked.said": "Вашу консультацію заброньовано.",
+        "moved.said": "Ваша консультація відбудеться в інший час або в інший спосіб, ніж було заброньовано.",
+        "off.said": "Заброньована консультація не відбудеться.",
+        "host.said": "Ви проводите консультацію.",
+        "when": "Коли: {when}",
+        "long": "Тривалість: {minutes} хв",
+        "channel": "Як: {channel}",
+        "case": "Справа: {number}",
+        "file": "Запрошення в цьому листі оновлює ваш календар.",
+        "reply": "Якщо час вам не підходить, дайте відповідь на цей лист.",
+        "date": "{day:%d.%m.%Y}, {day:%H:%M} ({zone})",
+    },
+}
+USUAL_LANGUAGE = "en"
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """An appointment with all that its invitations need besides."""
+
+    case: Case
+    recorded: Recorded
+    appointment: Appointment
+    timezone: str
+    organizer: Party
+    client: Party
+    host: Party
+    acknowledged: str = ""  # by the letter of this name, which began the conversation
+
+    @property
+    def name(self) -> str:
+        """Of the client's letter, as replies to it refer to it."""
+        return letter_name(self.case.mail_tag, self.recorded.hash, EffectKind.INVITE)
+
+    @property
+    def domain(self) -> str:
+        return self.organizer.address.rpartition("@")[2] or "localhost"
+
+
+def inviting(send: Send) -> Handler:
+    """The handler of `EffectKind.INVITE`."""
+
+    async def handle(desk: Desk, effect: Effect) -> Result:
+        return await invite(desk, effect, send)
+
+    return handle
+
+
+async def invite(desk: Desk, effect: Effect, send: Send) -> Result:
+    """To both, whatever becomes of one of them; made again, it is the same mail about the same change."""
+    told = await told_of(desk, effect)
+    if isinstance(told, Needless):
+        return told
+    try:
+        mails = [(invitation_mail(told), told.client.address)]
+        if told.host.address:
+            mails.append((invitation_mail(told, for_host=True), told.host.address))
+    except (MessageError, ValueError, IndexError):  # what an address book may hold is endless
+        return Hopeless(code="address_unfit", detail="an address or a name cannot stand in a mail's header")
+    return worst([await send(mail, recipient) for mail, recipient in mails])
+
+
+async def told_of(desk: Desk, effect: Effect) -> Told | Needless:
+    """What the event changes in calendars, or why nothing is to be said of it."""
+    found = await cases.events_of(desk.database, effect.chain, until=effect.seq)
+    history = [one for one, _ in found]
+    case = replay(history)
+    if case is None or case.version != effect.seq:
+        raise NotFound("event")
+    texts = await cases.texts_of(desk.database, case.id)
+    appointment = appointment_after(history, texts)
+    if appointment is None:
+        return Needless(code="nothing_booked")
+    if appointment.ends_at <= desk.clock():
+        return Needless(code="past")
+    address = texts.get(case.client_email, "")
+    if not address or appointment.channel is None:
+        return Needless(code="erased")
+    host = (await people.names_by_id(desk.database, [appointment.host])).get(appointment.host, {})
+    policies = (await desk.directory()).policies
+    first = history[0]
+    is_acknowledged = isinstance(first.data, Opened) and not first.data.silent
+    return Told(
+        case=case,
+        recorded=history[-1],
+        appointment=appointment,
+        timezone=version_in_force(policies, appointment.at).settings.timezone,
+        organizer=Party(address=desk.settings.support_address, name=desk.settings.organisation),
+        client=Party(address=address, name=texts.get(case.client_name, "")),
+        host=Party(address=host.get("email", ""), name=host.get("name", "")),
+        acknowledged=letter_name(case.mail_tag, first.hash, EffectKind.ACKNOWLEDGE) if is_acknowledged else "",
+    )
+
+
+def worst(results: list[Result]) -> Result:
+    """What is to be done about all of them: what may still work is tried before anything is given up."""
+    for kind in (Failed, NotYet, Hopeless):
+        if (found := next((one for one in results if isinstance(one, kind)), None)) is not None:
+            return found
+    return next((one for one in results if isinstance(one, Done)), results[0])
+
+
+# The mail.
+
+
+def invitation_mail(told: Told, language: str = USUAL_LANGUAGE, *, for_host: bool = False) -> EmailMessage:
+    """A text, the invitation as mail programs act on it, and the same as a file. Raises ValueError for odd addresses.
+
+    A client is told nobody's address but ours; who holds the consultation is told the client's.
+    """
+    appointment = told.appointment
+    kind = "off" if appointment.is_off else "booked" if appointment.is_new else "moved"
+    words, when = WORDS[language], moment(appointment.starts_at, told.timezone, language)
+    about = f"[{case_number_text(told.case.number)}]" if for_host else f"[#{told.case.mail_tag}]"
+    recipient = told.host if for_host else told.client
+    mail = EmailMessage()
+    mail["From"] = address_of(told.organizer)
+    mail["To"] = address_of(recipient)
+    mail["Subject"] = f"{words[kind].format(when=when)[:MOST_IN_SUBJECT]} {about}"
+    mail["Date"] = format_datetime(told.recorded.at)
+    mail["Message-ID"] = f"<{told.name}{'.host' if for_host else ''}@{told.domain}>"
+    if told.acknowledged and not for_host:
+        mail["References"] = f"<{told.acknowledged}@{told.domain}>"
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday notice is to answer it
+    mail.set_content("\n".join(lines(told, words, kind, when, for_host=for_host)), cte="quoted-printable")
+    method = "CANCEL" if appointment.is_off else "REQUEST"
+    host = told.host if for_host else Party(address="")
+    octets = invitation(appointment, told.timezone, told.organizer, [told.client], host)
+    mail.add_alternative(octets, "text", "calendar", params={"method": method, "charset": "utf-8"})
+    mail.add_attachment(octets, "application", "ics", filename="cancel.ics" if appointment.is_off else "invite.ics")
+    return mail
+
+
+def lines(told: Told, words: dict[str, str], kind: str, when: str, *, for_host: bool) -> list[str]:
+    appointment = told.appointment
+    minutes = round((appointment.ends_at - appointment.starts_at).total_seconds() / 60)
+    said = words["host.said"] if for_host and kind == "booked" else words[f"{kind}.said"]
+    facts = [
+        words["when"].format(when=when),
+        words["long"].format(minutes=minutes),
+        words["channel"].format(channel=plain(appointment.channel or "")),
+        words["case"].format(number=appointment.number),
+    ]
+    last = [words["file"], *([] if for_host or appointment.is_off else [words["reply"]])]
+    return [said, "", *facts, "", *last, ""]
+
+
+def moment(when: datetime, timezone: str, language: str) -> str:
+    return WORDS[language]["date"].format(day=when.astimezone(zone(timezone)), zone=timezone)
+
+
+def address_of(party: Party) -> Address:
+    """Raises ValueError, IndexError or MessageError for what no header can hold."""
+    return Address(display_name=plain(party.name), addr_spec=party.address)
