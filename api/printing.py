@@ -297,8 +297,8 @@ class Telling:
                 return proposal
             case e.RequestedAtCorrected(requested_at=requested_at):
                 return minute(requested_at)
-            case e.MessageSent(awaits_reply=True):
-                return "awaits a reply"
+            case e.MessageSent(awaits_reply=awaits, letter=letter):
+                return ", ".join([*([words(letter)] if letter else []), *(["awaits a reply"] if awaits else [])])
             case e.AnswerWaived(message=message) | e.MessageBounced(message=message):
                 return message
             case e.OfferAnswered(accepted=accepted):

@@ -99,6 +99,18 @@ class Direction(StrEnum):
     OUTBOUND = "outbound"
 
 
+class LetterKind(StrEnum):
+    """The letters that can be drafted from what was recorded, one for each outcome."""
+
+    ADJUSTMENT = "adjustment"
+    CONSULTATION = "consultation"
+    COMPENSATION = "compensation"
+    REFUND_FULL = "refund_full"
+    REFUND_PART = "refund_part"
+    NO_REFUND = "no_refund"
+    CLOSING = "closing"
+
+
 class LinkKind(StrEnum):
     RELATED = "related"
     DUPLICATE = "duplicate"

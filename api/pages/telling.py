@@ -161,6 +161,8 @@ def did_to_case(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"set whose mail counts as the client's: {count} besides them"
         case e.Linked(kind=kind):
             return "linked another case" if kind == "related" else "linked the case that this one repeats"
+        case e.ClientLinkIssued(expires_at=expires_at, letters=True):
+            return f"put a link to the client's page into letters, until {minute(expires_at)}"
         case e.ClientLinkIssued(expires_at=expires_at):
             return f"made a link by which the client sees the case, until {minute(expires_at)}"
         case e.ClientLinkRevoked(link=link):
@@ -225,8 +227,9 @@ def said(recorded: e.Recorded, _: Names) -> str | None:
             return "brought a message of the client"
         case e.OfferAnswered(accepted=accepted):
             return "accepted the offer" if accepted else "declined the offer"
-        case e.MessageSent(awaits_reply=awaits) if recorded.event.actor.startswith("person:"):
-            return "wrote to the client" + (", and waits for an answer" if awaits else "")
+        case e.MessageSent(awaits_reply=awaits, letter=letter) if recorded.event.actor.startswith("person:"):
+            what = f", a letter of the kind {words(letter)}" if letter else ""
+            return f"wrote to the client{what}" + (", and waits for an answer" if awaits else "")
         case e.MessageSent():
             return "acknowledged the client's message"
         case e.MessageBounced(message=message):
