@@ -140,6 +140,4 @@ def closed(case: Case, context: Context, now: datetime) -> Basis | None:
     until = case.closed_at + timedelta(days=context.settings_now(now).reopening_days)
     if now > until:
         return None
-    return Basis(
-        kind=LetterKind.CLOSING, resolution=case.resolution, closed_at=case.closed_at, reopens_until=until
-    )
+    return Basis(kind=LetterKind.CLOSING, resolution=case.resolution, closed_at=case.closed_at, reopens_until=until)
