@@ -23,6 +23,7 @@ from api import (
     cases,
     client_links,
     cuts,
+    deliveries,
     erasures,
     exports,
     feed,
@@ -35,6 +36,7 @@ from api import (
     reviewing,
     samples,
 )
+from api.channels import Channels
 from api.desk import Desk
 from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
 from api.middleware import Requests
@@ -53,6 +55,7 @@ ROUTERS: tuple[APIRouter | Pages, ...] = (
     bundles.router,
     exports.router,
     erasures.router,
+    deliveries.router,
     reviewing.router,
     cuts.router,
     lifecycle.path_router,
@@ -81,9 +84,14 @@ def create_app(settings: Settings, desk: Desk | None = None) -> "CaseworkApp":
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 50)
+        channels = Channels(desk) if settings.work_inside else None
+        if channels:
+            channels.open()
         try:
             yield
         finally:
+            if channels:
+                await channels.close()
             await desk.close()
 
     app = CaseworkApp(

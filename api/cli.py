@@ -223,6 +223,26 @@ def serve(
 
 
 @cli.command()
+def work() -> None:
+    """Send letters, ask for payments, deliver webhooks and receive mail, until a SIGTERM or Ctrl-C.
+
+    `serve` does so too unless CASEWORK_WORK_INSIDE is false. Any number of them may run over one PostgreSQL database.
+    """
+    from api.channels import work as until_stopped
+    from api.database import running
+    from api.logs import configure_logs
+    from api.settings import Settings
+
+    async def run() -> None:
+        async with running(settings) as desk:
+            await until_stopped(desk)
+
+    settings = Settings()
+    configure_logs(settings.log_level)
+    asyncio.run(run())
+
+
+@cli.command()
 def migrate() -> None:
     """Bring the database's schema up to date, and make the desk if there is none.
 

@@ -38,7 +38,7 @@ RECHECK_SECONDS = 15.0  # people are read anew, should the log have stood still
 GAP_SECONDS = 0.5  # between two changes that a page is told of
 # A page that is told of changes loads itself again. That may take so much of each second in all, by how long it takes:
 # a busy desk, on which everything takes longer, tells its pages less often.
-LOADING_SHARE = 0.1
+LOADING_SHARE = 0.05
 LOADING_SECONDS = 0.02  # as long as nobody knows better
 LEAST_APART, MOST_APART = 0.01, 1.0
 HEARTBEAT_SECONDS = 15.0  # proxies cut what is silent

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     verify_every: float | None = Field(
         default=None, gt=0, description="hours between the verifications that serve makes; if not set, none"
     )
+    work_inside: bool = Field(
+        default=True, description="serve carries out effects and receives mail itself; not where casework work does"
+    )
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     max_body_bytes: int = Field(default=1_000_000, ge=10_000, description="of a JSON request")
     max_attachment_bytes: int = Field(default=10_000_000, ge=10_000, description="of one evidence file")

@@ -69,6 +69,8 @@ MICROSECOND = timedelta(microseconds=1)
 # Bulky, and shown by no answer about the case itself.
 UNCACHED_FIELDS = frozenset({"text", "message"})
 
+LETTER_KINDS = ", ".join(f"'{kind}'" for kind in sorted(LETTERS))  # as SQL lists them
+
 # Which effects are planned where nobody says otherwise: none that nothing would carry out.
 NO_EFFECTS: frozenset[EffectKind] = frozenset()
 
@@ -415,7 +417,7 @@ class Batch:
         """In the order of OUTBOX_COLUMNS."""
         event = recorded.event
         lane = lane_of(kind, event.chain, target)
-        self.outbox.append((event.chain, event.seq, kind.value, target, lane, event.at, event.at))
+        self.outbox.append((event.chain, event.seq, kind.value, target, lane, event.at, at_text(self.now)))
 
     def list_proposals(self, before: Case | None, case: Case) -> None:
         if not case.proposals:

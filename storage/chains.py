@@ -19,6 +19,8 @@ from workflow.events import (
     CaseRead,
     DeskCreated,
     Edge,
+    EffectRetried,
+    EffectSettled,
     Erased,
     Event,
     EventData,
@@ -307,6 +309,7 @@ SINGLE: dict[str, tuple[type[EventData], ...]] = {
     "set_aside": (MailSetAside,),
     "read": (CaseRead, ExportTaken),
     "sample": (SampleDrawn,),
+    "effect": (EffectSettled, EffectRetried),
 }
 
 

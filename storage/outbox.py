@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import msgspec
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Text, bindparam, null, or_, select, text
 
 from storage.database import Database
 from storage.tables import OutboxRow, columns
@@ -59,6 +59,7 @@ CLAIM = """
     WHERE id IN (
         SELECT o.id FROM outbox AS o
         WHERE o.status = 'waiting' AND o.due_at <= :now AND o.kind IN (SELECT value FROM {kinds})
+        AND (o.target = '' OR o.target NOT IN (SELECT value FROM {busy}))
         AND NOT EXISTS (
             SELECT 1 FROM outbox AS before WHERE before.status = 'waiting' AND before.lane = o.lane AND before.id < o.id
         )
@@ -67,13 +68,27 @@ CLAIM = """
     RETURNING {fields}
 """
 CLAIM_ON = {
-    dialect: text(CLAIM.format(kinds=kinds, locking=locking, fields=", ".join(FIELDS)))
-    for dialect, kinds, locking in (
-        ("sqlite", "json_each(:kinds)", ""),
-        ("postgresql", "jsonb_array_elements_text(CAST(:kinds AS jsonb)) AS k (value)", "FOR UPDATE SKIP LOCKED"),
+    dialect: text(
+        CLAIM.format(kinds=each.format("kinds"), busy=each.format("busy"), locking=locking, fields=", ".join(FIELDS))
+    )
+    for dialect, each, locking in (
+        ("sqlite", "json_each(:{})", ""),
+        ("postgresql", "jsonb_array_elements_text(CAST(:{} AS jsonb)) AS k (value)", "FOR UPDATE OF o SKIP LOCKED"),
     )
 }
-ANY_DUE = select(OUTBOX.id).where(OUTBOX.status == "waiting", OUTBOX.due_at <= text(":now")).limit(1)
+ANY_DUE = text("SELECT 1 FROM outbox WHERE status = 'waiting' AND due_at <= :now LIMIT 1")
+LISTED = (
+    select(*SELECTED)
+    .where(
+        or_(bindparam("status", type_=Text) == null(), OUTBOX.status == bindparam("status", type_=Text)),
+        or_(bindparam("kind", type_=Text) == null(), OUTBOX.kind == bindparam("kind", type_=Text)),
+        or_(bindparam("chain", type_=Text) == null(), OUTBOX.chain == bindparam("chain", type_=Text)),
+        or_(bindparam("target", type_=Text) == null(), OUTBOX.target == bindparam("target", type_=Text)),
+        OUTBOX.id < bindparam("before"),
+    )
+    .order_by(OUTBOX.id.desc())
+    .limit(bindparam("limit"))
+)
 POSTPONE = text(
     "UPDATE outbox SET due_at = :due_at, failures = :failures, attempts = :attempts"
     " WHERE id = :id AND fence = :fence AND status = 'waiting'"
@@ -82,16 +97,23 @@ FORGET = text("DELETE FROM outbox WHERE status IN ('done', 'withheld', 'cancelle
 
 
 async def claim(
-    database: Database, kinds: frozenset[EffectKind], now: datetime, lease: timedelta, limit: int
+    database: Database,
+    kinds: frozenset[EffectKind],
+    now: datetime,
+    *,
+    lease: timedelta,
+    limit: int,
+    busy: frozenset[str] = frozenset(),
 ) -> list[Effect]:
-    """Up to `limit` effects that nobody else carries out until `now` + `lease`, in the order in which they are due."""
+    """Up to `limit` effects that nobody else carries out until `now` + `lease`; none for targets that are `busy`."""
     parameters = {
         "now": at_text(now),
         "until": at_text(now + lease),
         "kinds": msgspec.json.encode(sorted(kinds)).decode(),
+        "busy": msgspec.json.encode(sorted(busy)).decode(),
         "limit": limit,
     }
-    if await database.first(ANY_DUE, {"now": parameters["now"]}) is None:
+    if limit <= 0 or await database.first(ANY_DUE, {"now": parameters["now"]}) is None:
         return []
 
     def claimed(connection: Connection) -> list[Effect]:
@@ -111,6 +133,45 @@ async def postpone(database: Database, effect: Effect, due_at: datetime, failure
         "attempts": msgspec.json.encode(attempts).decode(),
     }
     return await database.transact(lambda connection: bool(connection.execute(POSTPONE, parameters).rowcount))
+
+
+LATEST = 2**53
+
+
+async def listed(
+    database: Database,
+    *,
+    status: str | None = None,
+    kind: EffectKind | None = None,
+    chain: str | None = None,
+    target: str | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> list[Effect]:
+    """Newest first."""
+    asked = {"status": status, "kind": kind, "chain": chain, "target": target}
+    rows = await database.rows(LISTED, {**asked, "before": before or LATEST, "limit": limit})
+    return [effect_of(row) for row in rows]
+
+
+MAX_DIGITS = 15
+
+
+async def one(database: Database, number: str) -> Effect | None:
+    """By its number, however that was spelled."""
+    if not (number.isascii() and number.isdecimal() and len(number) <= MAX_DIGITS):
+        return None
+    row = await database.first(select(*SELECTED).where(OUTBOX.id == int(number)))
+    return effect_of(row) if row else None
+
+
+DEAD = text("SELECT count(*) FROM (SELECT 1 FROM outbox WHERE status = 'dead' LIMIT :limit) AS dead")
+
+
+async def count_dead(database: Database, limit: int) -> int:
+    """Of all, as far as `limit`."""
+    row = await database.first(DEAD, {"limit": limit})
+    return row[0] if row else 0
 
 
 async def forget(database: Database, before: datetime) -> None:

@@ -25,6 +25,7 @@ from storage.batch import (
     KEPT,
     KNOWN_ADDRESS,
     KNOWN_IDENTITY,
+    LETTER_KINDS,
     NO_EFFECTS,
     OUTBOX_COLUMNS,
     Batch,
@@ -43,7 +44,7 @@ from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
 from workflow.commands import OpenCase
 from workflow.desk import AddPolicy
-from workflow.effects import LETTERS, EffectKind
+from workflow.effects import EffectKind
 from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
@@ -165,7 +166,8 @@ DELETE_PROPOSALS = (
 )
 # Locked by now.
 CHANGE_EFFECTS = (
-    "UPDATE outbox SET status = u.status, fence = u.fence, due_at = u.due_at, failures = 0"
+    "UPDATE outbox SET status = u.status, fence = u.fence, due_at = u.due_at,"
+    " failures = CASE u.status WHEN 'waiting' THEN 0 ELSE failures END"
     " FROM unnest($1::text[], $2::int[], $3::text[], $4::bigint[], $5::int[]) AS u (status, fence, due_at, id, before)"
     " WHERE outbox.id = u.id AND outbox.fence = u.before"
 )
@@ -181,7 +183,7 @@ ADD_WORDS = (
 
 ERASE = (
     f"DELETE FROM personal WHERE chain = $1 AND {CAN_GO}",
-    f"DELETE FROM outbox WHERE chain = $1 AND kind IN {tuple(sorted(LETTERS))}",
+    f"DELETE FROM outbox WHERE chain = $1 AND kind IN ({LETTER_KINDS})",
 )
 ERASE_BESIDE = (
     f"DELETE FROM personal WHERE chain IN ({FINDINGS_OF.format('$1::text')})",

@@ -22,6 +22,7 @@ from storage.batch import (
     KEPT,
     KNOWN_ADDRESS,
     KNOWN_IDENTITY,
+    LETTER_KINDS,
     MOVING_COLUMNS,
     NO_EFFECTS,
     OUTBOX_COLUMNS,
@@ -39,7 +40,7 @@ from storage.sqlite import connect, driver, is_statement_wrong
 from storage.submissions import OutOfReach, Row, Submission, Unavailable
 from storage.writer import BULKY, Answer, Clock, entries_of
 from workflow.cases import Purchase, chain_of
-from workflow.effects import LETTERS, EffectKind
+from workflow.effects import EffectKind
 from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
@@ -66,7 +67,10 @@ INSERT_EVENT = insert("events", EVENT_COLUMNS)
 INSERT_PERSONAL = insert("personal", ("chain", "seq", "field", "salt", "value"))
 INSERT_ATTACHMENT = insert("attachments", ("id", "case_id", "seq", "salt", "content"))
 INSERT_OUTBOX = insert("outbox", OUTBOX_COLUMNS)
-CHANGE_EFFECT = "UPDATE outbox SET status = ?, fence = ?, due_at = ?, failures = 0 WHERE id = ? AND fence = ?"
+CHANGE_EFFECT = """
+    UPDATE outbox SET status = ?1, fence = ?2, due_at = ?3, failures = CASE ?1 WHEN 'waiting' THEN 0 ELSE failures END
+    WHERE id = ?4 AND fence = ?5
+"""
 INSERT_KEY = insert("idempotency", ("key", "fingerprint", "chain", "seq", "version", "at"))
 INSERT_MAIL_REF = insert("mail_refs", ("key", "case_id"))
 INSERT_TOKEN = insert("tokens", ("hash", "id", "person_id"))
@@ -109,7 +113,7 @@ ERASE = (
     f"DELETE FROM personal WHERE chain IN ({FINDINGS_OF.format(':case')})",
     "DELETE FROM attachments WHERE case_id = :case",
     "DELETE FROM mail_refs WHERE case_id = :case",
-    f"DELETE FROM outbox WHERE chain = :chain AND kind IN {tuple(sorted(LETTERS))}",
+    f"DELETE FROM outbox WHERE chain = :chain AND kind IN ({LETTER_KINDS})",
     "UPDATE case_search SET words = '' WHERE rowid = :number",
 )
 # The index only marks what was deleted, and forgets it when its parts are merged.

@@ -283,7 +283,7 @@ class OutboxRow(Rows, table=True):
 
 
 class MailRefRow(Rows, table=True):
-    """What mail is recognised by: hashes of Message-IDs (`id:…`) and whole mails (`mail:…`), our own letters (`ours:…`)."""
+    """What mail is recognised by: hashes of Message-IDs (`id:…`) and of mails (`mail:…`), our letters (`ours:…`)."""
 
     __tablename__ = "mail_refs"
     __table_args__ = (Index("mail_refs_of_a_case", "case_id"),)

@@ -22,6 +22,8 @@ HANDLERS: dict[EffectKind, frozenset[Role]] = {
     EffectKind.WEBHOOK: ADMINS,
 }
 
+ANY_HANDLER = frozenset().union(*HANDLERS.values())
+
 WAITING = "waiting"
 
 

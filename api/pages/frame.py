@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from api import approving
+from api import approving, deliveries
 from api.desk import Desk
 from api.pages.rendering import page
 from api.pages.routing import PageCall
@@ -16,13 +16,17 @@ PLACES: tuple[tuple[str, str, frozenset[Role]], ...] = (
     ("Queue", "/queue", READERS),
     ("Board", "/board", READERS),
     ("Approvals", "/approvals", APPROVERS),
+    ("Deliveries", "/deliveries", deliveries.WATCHERS),
     ("Insights", "/insights", OVERSEERS),
     ("Audit", "/audit-desk", OVERSEERS),
     ("Admin", "/admin", ADMINS),
 )
 
 # What waits for whoever looks, in few characters; asked for on every page, so it has to be cheap.
-COUNTS: dict[str, Callable[[Desk, Actor], Awaitable[str]]] = {"/approvals": approving.count}
+COUNTS: dict[str, Callable[[Desk, Actor], Awaitable[str]]] = {
+    "/approvals": approving.count,
+    "/deliveries": deliveries.count,
+}
 
 
 def first_place(actor: Actor) -> str:

@@ -255,6 +255,10 @@ def did_to_desk(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"took {what} away as {form}" + (", with texts" if personal else "")
         case e.SampleDrawn(drawn=drawn, population=population):
             return f"drew {drawn} of {population} cases at random"
+        case e.EffectSettled(kind=kind, outcome=outcome):
+            return EFFECTS_ENDED[outcome].format(EFFECTS[kind])
+        case e.EffectRetried(kind=kind):
+            return f"had {EFFECTS[kind]} tried again"
         case e.FindingOpened(severity=severity):
             return f"recorded a finding ({severity})"
         case e.FindingAnswered():
@@ -296,6 +300,20 @@ def attempt(name: str) -> str:
 
 PART_OF_NAME = re.compile(r"(?<=[a-z])(?=[A-Z])")
 TOKENS = {"api": "token for the API", "session": "session", "link": "link to sign in"}
+
+EFFECTS = {
+    "acknowledge": "an acknowledgement",
+    "letter": "a letter",
+    "invite": "an invitation",
+    "pay": "a payment",
+    "webhook": "a webhook",
+}
+EFFECTS_ENDED = {
+    "done": "delivered {}",
+    "withheld": "withheld {}",
+    "dead": "could not deliver {}",
+    "cancelled": "called {} off",
+}
 
 TYPES = {name: words(name) for name in sorted(e.EVENT_TYPES)}
 

@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {
     "secret_key": "known to the tests and to nobody else",
     "max_body_bytes": 1_000_000,
     "max_attachment_bytes": 100_000,
+    "smtp_url": "smtp://localhost:9",  # so that letters are planned; nobody carries them out unless a test does
 }
 CASE_PATH = re.compile(r"/v1/cases/([^/?]+)")
 LAST_SEEN = "the version that was seen last"

@@ -7,6 +7,7 @@ import msgspec
 from fastapi.routing import APIRoute
 
 from api.app import documented_routes
+from storage import outbox
 from storage.keys import ensure_key
 from tests.api.driving import Json, Service, a_purchase, day, done, euros
 
@@ -44,6 +45,7 @@ CASE = "/v1/cases/{case_id}"
 PROPOSAL = f"{CASE}/proposals/{{proposal_id}}"
 PERSON = "/v1/people/{person_id}"
 FINDING = f"{CASE}/findings/{{finding_id}}"
+DELIVERY = "/v1/deliveries/{delivery_id}"
 REPORTS = ("duties", "near-tiers", "overrides", "voided-approvals", "refusals")
 BECAUSE = {"reason": "as agreed"}
 
@@ -105,6 +107,10 @@ ROUTES: dict[str, Route] = {
     "GET /v1/lifecycle": LOOKING_UP,
     **{f"GET /v1/lifecycle/diagram.{ending}": LOOKING_UP for ending in ("svg", "mmd", "dot")},
     "GET /v1/events": READING,
+    "GET /v1/deliveries": LOOKING_UP,
+    f"GET {DELIVERY}": LOOKING_UP,
+    f"POST {DELIVERY}/retries": addition(WORKERS | ADMIN, **BECAUSE),
+    f"POST {DELIVERY}/cancellation": addition(WORKERS | ADMIN, **BECAUSE),
     **{f"GET /audit/{what}": LOG_READING for what in ("checkpoint", "tile/{tile}")},
     "GET /audit/proofs/inclusion": msgspec.structs.replace(LOG_READING, query="position=1"),
     "GET /audit/proofs/consistency": msgspec.structs.replace(LOG_READING, query="from=1"),
@@ -158,6 +164,7 @@ async def a_furnished_case(service: Service) -> dict[str, str]:
         "finding_id": finding["id"],
         "link_id": link["id"],
         "sample_id": sample["id"],
+        "delivery_id": str((await outbox.listed(service.desk.database))[0].id),
     }
 
 

@@ -86,6 +86,8 @@ class Day:
             ("audrey", f"{finding}/closing", {"text": "so it was"}),
             ("audrey", "/v1/samples", {"size": 1}),
             ("adam", "/v1/erasures", erasure),
+            ("lou", "/v1/deliveries/{delivery_id}/retries", because),
+            ("lou", "/v1/deliveries/{delivery_id}/cancellation", because),
             ("adam", "/v1/people", person),
             ("adam", "/v1/people/{person_id}/tokens", {"expires_at": "2026-04-01T00:00:00Z"}),
             ("adam", "/v1/people/{person_id}/tokens/{token_id}/revocation", because),

@@ -57,7 +57,7 @@ async def test_a_route_can_be_used_in_its_roles_and_in_no_other(role: str, servi
 async def test_nothing_is_told_to_somebody_who_is_not_signed_in(name: str, service: Service) -> None:
     route = ROUTES[name]
     stranger = service.signed_in(None)
-    names = "case_id", "ground_id", "proposal_id", "message_id", "seq", "attachment_id", "tile"
+    names = "case_id", "ground_id", "proposal_id", "message_id", "seq", "attachment_id", "tile", "delivery_id"
     parts = dict.fromkeys((*names, "finding_id", "sample_id", "link_id"), "nothing")
 
     status = await use(stranger, name, route, {**parts, "person_id": "nobody", "token_id": "none"})

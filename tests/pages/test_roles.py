@@ -93,6 +93,8 @@ WHO: dict[str, frozenset[str]] = {
     "GET /cases/{number}/client-links": READERS,
     "POST /cases/{number}/client-links": WORKERS,
     "POST /cases/{number}/client-links/{link_id}/revoke": WORKERS,
+    "GET /deliveries": EVERYONE,
+    "POST /deliveries/{delivery_id}/{way}": WORKERS | ADMIN,
     "GET /insights": OVERSEERS,
     "GET /insights/cases": OVERSEERS,
     "GET /insights/{name}.csv": OVERSEERS,
@@ -128,6 +130,7 @@ async def addresses(service: Service) -> dict[str, str]:
         "filter_id": "nothing",
         "secret": "nothing",
         "answer": "accept",
+        "way": "retries",
         "digest": "nothing",
     }
 

@@ -120,7 +120,10 @@ async def test_commands_on_one_case_are_each_decided_on_what_the_ones_before_hav
 async def test_a_row_that_is_in_the_way_fails_only_the_command_that_meets_it(office: Office, raw: RawSql) -> None:
     await office.investigate(ANA, "A")
     await office.investigate(ANA, "B")
-    raw.insert("outbox", {"chain": "case:B", "seq": 4, "kind": "notify", "at": "whenever"})
+    raw.insert(
+        "outbox",
+        {"chain": "case:B", "seq": 4, "kind": "letter", "target": "", "lane": "", "at": "whenever", "due_at": ""},
+    )
 
     one, collides, two = await together(
         office.do(ANA, OFFER, "A"), office.do(ANA, OFFER, "B"), office.do(MAIL, an_opening("C"), None)
