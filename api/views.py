@@ -25,6 +25,7 @@ from workflow.states import (
     CaseState,
     CompensationKind,
     Direction,
+    LetterKind,
     LinkKind,
     ProposalStatus,
     RemedyKind,
@@ -487,6 +488,8 @@ class MessageView(TypedDict):
     by: str
     awaits_reply: bool
     accepts: NotRequired[bool]  # an offer, of the client's answer to one
+    letter: NotRequired[LetterKind]  # of one that was drafted from the record
+    language: NotRequired[str]
 
 
 class NoteView(TypedDict):
@@ -528,6 +531,9 @@ def messages_of(history: Sequence[Recorded], texts: dict[str, str]) -> list[Mess
         }
         if isinstance(data, OfferAnswered):
             view["accepts"] = data.accepted
+        if isinstance(data, MessageSent) and data.letter is not None:
+            view["letter"] = data.letter
+            view["language"] = str(data.language)
         views.append(view)
     return views
 

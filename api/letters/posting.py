@@ -1,6 +1,6 @@
 """Carries out what letters an event asks for: the acknowledgement of an inquiry, and a person's message."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ import structlog
 
 from api.carrying_out import Hopeless, Needless, NotYet, Result
 from api.letters.composing import Writing, acknowledgement, footer, subject_of, tagged
-from api.letters.languages import Words, languages, recognised
+from api.letters.drafting import writing_about
 from api.letters.links import link_in_letters
 from api.mail_addresses import Unmailable, is_own, mailbox_of
 from api.mail_building import Content, build, message_id
@@ -17,7 +17,7 @@ from storage import acknowledgements, cases
 from storage.outbox import Effect
 from workflow.cases import Case, chain_of
 from workflow.effects import EffectKind, letter_name
-from workflow.events import MessageReceived, MessageSent, OfferAnswered, Opened, Recorded
+from workflow.events import MessageReceived, MessageSent, Opened, Recorded
 from workflow.states import Resolution
 
 if TYPE_CHECKING:
@@ -96,7 +96,15 @@ async def found_for(desk: "Desk", effect: Effect) -> "Letter | Result":
     return Letter(
         kind=effect.kind,
         recorded=recorded,
-        writing=await writing_of(desk, case, history[: effect.seq], texts, language_of(recorded)),
+        writing=writing_about(
+            case,
+            history[: effect.seq],
+            texts,
+            context=await desk.context(),
+            settings=desk.settings,
+            now=desk.clock(),
+            language=language_of(recorded),
+        ),
         address=address,
         url=url_of(desk, case),
     )
@@ -105,32 +113,6 @@ async def found_for(desk: "Desk", effect: Effect) -> "Letter | Result":
 def language_of(recorded: Recorded) -> str | None:
     """That a letter was drafted in."""
     return recorded.data.language if isinstance(recorded.data, MessageSent) else None
-
-
-async def writing_of(
-    desk: "Desk", case: Case, history: Sequence[Recorded], texts: dict[str, str], language: str | None = None
-) -> Writing:
-    """In this language, or in that of the client."""
-    known, context = languages(), await desk.context()
-    if language is None or language not in known:
-        language = recognised(said_by_client(history, texts), desk.settings.language)
-    return Writing(
-        case=case,
-        history=history,
-        texts=texts,
-        context=context,
-        words=Words(known[language], context.settings_now(desk.clock()).timezone),
-        organisation=desk.settings.organisation,
-    )
-
-
-def said_by_client(history: Sequence[Recorded], texts: dict[str, str]) -> Iterator[str]:
-    """What they wrote last comes first. What a colleague wrote down for them is in the colleague's language."""
-    for one in reversed(history):
-        is_written_down = isinstance(one.data, MessageReceived) and one.event.actor.startswith("person:")
-        if isinstance(one.data, Opened | MessageReceived | OfferAnswered) and not is_written_down:
-            for field in ("text", "message", "subject"):
-                yield texts.get(f"{one.event.seq}/{field}", "")
 
 
 def url_of(desk: "Desk", case: Case) -> str | None:

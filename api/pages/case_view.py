@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from api import views as v
 from api.cases import ALLOWED_TRIGGER_ROLES
-from api.pages.case_actions import ACTIONS, CASE, CONVERSATION, FACTS, TRANSITIONS, Action
+from api.letters.languages import languages
+from api.pages.case_actions import ACTIONS, CASE, CONVERSATION, FACTS, KINDS, TRANSITIONS, Action
 from api.pages.case_forms import NOT_ENDED, CaseForms, Form, Returned, Standing, Why, concerns
 from api.pages.forms import text_in
 from api.pages.history import Told
@@ -53,7 +54,6 @@ class CasePage(CaseForms):
 
     def __init__(self, call: PageCall, found: Standing, left: Returned | None) -> None:
         super().__init__(call, found, left)
-        self.asked = call.request.query_params
         self.most_bytes = call.desk.settings.max_attachment_bytes
         self.whole = "whole" in self.asked
         self.settings = found.context.settings_now(found.now)
@@ -73,6 +73,7 @@ class CasePage(CaseForms):
             "next": self.next_steps(),
             "entries": self.entries(),
             "compose": [form for one in CONVERSATION if (form := self.compose_form(one)) is not None],
+            "letters": self.letters_to_draft(),
             "files": self.files(),
             "policy": self.policy(),
             "money_bar": self.money_bar(),
@@ -150,7 +151,21 @@ class CasePage(CaseForms):
         form = self.form(ACTIONS["assign"], refused=())
         return None if form is None or form.is_above else form
 
+    def letters_to_draft(self) -> dict[str, Any] | None:
+        """What there is to choose from; None where nothing can be drafted, or not by whoever looks."""
+        if not self.letters or not self.actor.may(ACTIONS["reply"].roles):
+            return None
+        return {
+            "kinds": [one.kind for one in self.letters],
+            "languages": list(languages().values()),
+            "kind": self.letter.kind if self.letter else None,
+            "language": self.writing.words.language.code,
+            "gone": words(asked) if (asked := self.asked.get("letter")) in KINDS and self.letter is None else None,
+        }
+
     def compose_form(self, action: Action) -> Form | None:
+        if action.name == "reply" and (letter := self.letter) is not None:
+            return self.form(action, values={"text": (letter.text,)})
         if action.name != "no-answer":
             return self.form(action)
         return None if self.case.is_answered else self.form(action, f"m{self.case.client_wrote_seq}")
