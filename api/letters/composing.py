@@ -156,8 +156,8 @@ def adjustment(writing: Writing, basis: Basis) -> Paragraphs:
     yield words("adjustment.intro", number=writing.number)
     yield writing.texts.get(offer.description)
     yield words("adjustment.answer", until=words.day(date.fromisoformat(offer.answer_by)))
-    yield words("adjustment.results", clause=f"({clause(writing, writing.policy, ClauseId.P7)})")
-    yield rules(writing, writing.policy, ClauseId.P3)
+    yield words("adjustment.results")
+    yield rules(writing, writing.policy, ClauseId.P3, ClauseId.P7)
 
 
 def consultation(writing: Writing, basis: Basis) -> Paragraphs:
