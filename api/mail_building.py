@@ -49,13 +49,13 @@ def build(content: Content, *, to: str, support: str, tag: str, organisation: st
     message["To"] = Address("", recipient.local, recipient.host)
     message["Subject"] = one_line(content.subject)[:MAX_SUBJECT]
     message["Date"] = format_datetime(at)
-    message["Content-Language"] = content.language
     if content.is_automatic:
         message["Auto-Submitted"] = "auto-replied"  # RFC 3834 §5
         message["Precedence"] = "bulk"  # what older programs look at
         message["X-Auto-Response-Suppress"] = "All"  # and Exchange
     message.set_content(content.text, cte="quoted-printable")
     message.add_alternative(as_html(content.text, content.language), subtype="html", cte="quoted-printable")
+    message["Content-Language"] = content.language  # now, since it would have become the text's alone
     return Outgoing(
         name=content.name,
         sender=reply_to.address,
