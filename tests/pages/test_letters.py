@@ -22,7 +22,7 @@ async def test_a_letter_is_drafted_changed_and_sent(site: Site) -> None:
     for viewport in (PHONE, DESKTOP):
         ana = await site.visit("ana", viewport=viewport, java_script_enabled=viewport is DESKTOP)
         await ana.goto(f"/cases/{case['number']}")
-        await ana.get_by_label("in", exact=True).select_option("de")
+        await ana.locator("#letters select[name=language]").select_option("de")
         await ana.get_by_role("button", name="Draft it").click()
         text = ana.get_by_label("To the client")
         await expect(text).to_have_value(re.compile(r"Guten Tag Una,[\s\S]*another audience[\s\S]*Ana\nStep-Into"))
