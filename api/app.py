@@ -39,6 +39,7 @@ from api import (
 from api.channels import Channels
 from api.desk import Desk
 from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
+from api.letters import routes as letters
 from api.middleware import Requests
 from api.pages import PAGES
 from api.pages.routing import Pages
@@ -51,6 +52,7 @@ VERSION = "0.2.0"
 ROUTERS: tuple[APIRouter | Pages, ...] = (
     cases.router,
     client_links.router,
+    letters.router,
     attachments.router,
     bundles.router,
     exports.router,

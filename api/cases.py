@@ -15,6 +15,7 @@ from api import inputs as i
 from api import views as v
 from api.desk import new_case_id, new_mail_tag
 from api.errors import documented, documented_header
+from api.letters.drafting import letter_of
 from api.routing import (
     Answer,
     Call,
@@ -500,20 +501,22 @@ async def add_note(call: WriteCall, case_id: str, body: i.NoteIn) -> Response:
     responses={201: {"headers": HEADERS}, **WRITTEN},
 )
 @writes(c.AddMessage)
-async def add_message(call: WriteCall, case_id: str, body: i.MessageIn) -> Response:
-    """A message to the client, or one from them by telephone or letter."""
-    command = c.AddMessage(direction=body.direction, text=body.text, awaits_reply=body.awaits_reply)
+async def add_message(call: WriteCall, case_id: str, body: i.NewMessageIn) -> Response:
+    """A message to the client, or one from them by telephone or letter.
+
+    One that was drafted as a letter says so: it is refused if what it states is not what is recorded any more.
+    """
+    letter = body.letter
+    command = c.AddMessage(
+        direction=body.direction,
+        text=body.text,
+        awaits_reply=body.awaits_reply,
+        subject=body.subject,
+        letter=await letter_of(call, case_id, letter.kind, letter.basis, letter.language) if letter else None,
+    )
     receipt = await call.desk.submit(call, command, case_id)
     event = receipt.events[0].event
-    view = v.MessageView(
-        id=f"m{event.seq}",
-        direction=body.direction,
-        subject=None,
-        text=body.text,
-        at=event.at,
-        by=event.actor,
-        awaits_reply=body.awaits_reply,
-    )
+    (view,) = v.messages_of(receipt.events[:1], {f"{event.seq}/text": body.text, f"{event.seq}/subject": body.subject})
     return Answer(view, 201, headers_of(receipt))
 
 

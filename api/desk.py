@@ -14,6 +14,8 @@ import msgspec
 from starlette.requests import Request
 
 from api.errors import Stale
+from api.letters.links import new_link_for_letters
+from api.letters.post import Post
 from api.limits import ClientLimits, SignInLimits
 from api.live import Live
 from api.oidc import provider_of
@@ -30,13 +32,14 @@ from storage.ledger import Ledger
 from storage.sequencer import Sequencer
 from storage.submissions import OutcomeUnknown, Receipt, Submission, Unauthorized, Unavailable
 from workflow.cases import chain_of
-from workflow.commands import Command
+from workflow.commands import AddMessage, Command, OpenCase
 from workflow.desk import RecordRead, RecordRefusal
 from workflow.errors import StaleVersion
 from workflow.findings import FINDINGS, replay_finding
 from workflow.guards import Context
 from workflow.people import person_chain, replay_person
 from workflow.roles import Actor, Role, TokenKind, system_actor
+from workflow.states import Direction
 
 if TYPE_CHECKING:
     from api.receiving import Receiving
@@ -75,6 +78,7 @@ class Desk:
         self.sign_in_limits = SignInLimits()
         self.provider = provider_of(settings, clock)
         self.receiving: Receiving | None = None  # where this process receives mail
+        self.post = Post(settings, database)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
@@ -94,6 +98,7 @@ class Desk:
 
     async def close(self) -> None:
         self.ready = False
+        await self.post.close()
         await self.insights.close()
         await self.live.close()
         await self.sequencer.close()
@@ -171,7 +176,7 @@ class Desk:
         """Hand the command to the ledger; a repeated request gets its first outcome, read back from the log."""
         expected = call.expected
         submission = Submission(
-            command=command,
+            command=self.with_link(command),
             actor=call.caller.actor,
             token=call.caller.token,
             via=call.via,
@@ -199,7 +204,7 @@ class Desk:
         if admin:
             actor = msgspec.structs.replace(actor, roles=actor.roles | {Role.ADMIN})
         submission = Submission(
-            command=command,
+            command=self.with_link(command),
             actor=actor,
             via=via,
             request=str(uuid.uuid4()),
@@ -208,6 +213,16 @@ class Desk:
         )
         outcome = await self.ledger.submit(submission)
         return await self.first_outcome(outcome) if isinstance(outcome, Repeat) else outcome
+
+    def with_link(self, command: Command) -> Command:
+        """With a link to the client's page, if the command leads to a letter that can show it."""
+        if not (self.settings.smtp_url and self.settings.public_url):
+            return command
+        if isinstance(command, OpenCase) or (
+            isinstance(command, AddMessage) and command.direction is Direction.OUTBOUND
+        ):
+            return msgspec.structs.replace(command, link=new_link_for_letters(self.secret, self.clock()))
+        return command
 
     async def first_outcome(self, repeat: Repeat) -> Receipt:
         """What the first request was answered with, from the log as it stood then."""

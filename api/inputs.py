@@ -25,6 +25,7 @@ from workflow.policy import Category, GroundKind
 from workflow.states import (
     CompensationKind,
     Direction,
+    LetterKind,
     LinkKind,
     RemedyKind,
     Resolution,
@@ -412,6 +413,25 @@ class ConsultationIn(Input):
 class AttendanceIn(Input):
     attended: Annotated[bool, Field(strict=True)]
     text: Annotated[str, StringConstraints(strict=True, max_length=10_000), Storable] = ""
+
+
+class LetterIn(Input):
+    """What the message was drafted as, as `letters` of the case said it."""
+
+    kind: LetterKind
+    basis: Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)] = Field(
+        description="the seq of the event that the draft rests on"
+    )
+    language: Annotated[str, StringConstraints(strict=True, max_length=35), Storable]
+
+
+class NewMessageIn(MessageIn):
+    subject: Annotated[str, StringConstraints(strict=True, max_length=2_000), Storable] = Field(
+        default="", description="of the mail; the case's own, if absent"
+    )
+    letter: LetterIn | None = Field(
+        default=None, description="refused where the case's record does not say any more what the letter rests on"
+    )
 
 
 class LinkIn(Input):

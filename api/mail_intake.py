@@ -37,7 +37,7 @@ from workflow.events import MessageBounced
 from workflow.guards import GuardContext, within_reopening_days
 from workflow.policy import Category
 from workflow.roles import system_actor
-from workflow.states import Direction, Letter
+from workflow.states import Direction, MailKind
 
 log = structlog.get_logger()
 
@@ -61,9 +61,9 @@ EARLIEST_YEAR = 1970  # an earlier time of receipt is a broken clock
 # A letter of ours by its Message-ID. What stands behind the @ may have changed with the desk's address since.
 OUR_LETTER = re.compile(r"<(c\.[0-9a-f]{32})@[^<>]*>")
 LETTER_OF = {
-    EffectKind.ACKNOWLEDGE: Letter.ACKNOWLEDGEMENT,
-    EffectKind.LETTER: Letter.MESSAGE,
-    EffectKind.INVITE: Letter.INVITATION,
+    EffectKind.ACKNOWLEDGE: MailKind.ACKNOWLEDGEMENT,
+    EffectKind.LETTER: MailKind.MESSAGE,
+    EffectKind.INVITE: MailKind.INVITATION,
 }
 # Answered by machines as well, so that no machine of ours writes to them.
 NOBODY_READS = re.compile(r"postmaster|root|daemon|abuse")
@@ -270,7 +270,7 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True):
 
     case_id: str
     message: str
-    letter: Letter
+    letter: MailKind
 
 
 async def returned_letter(desk: Desk, mail: Mail) -> Returned | None:
@@ -292,7 +292,7 @@ async def letter_named(desk: Desk, case_id: str, name: str) -> Returned | None:
     """None where it is known to have come back."""
     entry = await cases.one(desk.database, case_id)
     history = [one for one, _ in await cases.events(desk.database, case_id)] if entry else []
-    known = {(one.data.message, one.data.letter) for one in history if isinstance(one.data, MessageBounced)}
+    known = {(one.data.message, one.data.mail) for one in history if isinstance(one.data, MessageBounced)}
     for one in history:
         for kind in LETTERS & {*effects_of(one)}:
             if entry is not None and letter_name(entry.case.mail_tag, one.hash, kind) == name:
@@ -302,7 +302,7 @@ async def letter_named(desk: Desk, case_id: str, name: str) -> Returned | None:
 
 
 async def note_bounce(desk: Desk, mail: Mail, returned: Returned) -> Taken:
-    command = RecordBounce(message=returned.message, letter=returned.letter, reason=mail.bounce_reason)
+    command = RecordBounce(message=returned.message, mail=returned.letter, reason=mail.bounce_reason)
     await desk.submit_as_system(PART, command, returned.case_id, via="mail", mail_refs=(mail_ref(mail.digest),))
     return Taken(outcome=Outcome.BOUNCED, case_id=returned.case_id)
 

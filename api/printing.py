@@ -28,7 +28,7 @@ from workflow.deadlines import deadlines
 from workflow.money import Money
 from workflow.people import Person
 from workflow.reviewing import Review
-from workflow.states import CaseState, Letter, RemedyKind
+from workflow.states import CaseState, MailKind, RemedyKind
 
 if TYPE_CHECKING:
     from api.demo import Pass
@@ -303,12 +303,12 @@ class Telling:
                 return proposal
             case e.RequestedAtCorrected(requested_at=requested_at):
                 return minute(requested_at)
-            case e.MessageSent(awaits_reply=True):
-                return "awaits a reply"
+            case e.MessageSent(awaits_reply=awaits, letter=letter):
+                return ", ".join([*([words(letter)] if letter else []), *(["awaits a reply"] if awaits else [])])
             case e.AnswerWaived(message=message):
                 return message
-            case e.MessageBounced(message=message, letter=letter):
-                return message if letter is Letter.MESSAGE else f"{letter} of {message}"
+            case e.MessageBounced(message=message, mail=mail):
+                return message if mail is MailKind.MESSAGE else f"{mail} of {message}"
             case e.OfferAnswered(accepted=accepted):
                 return "accepted" if accepted else "declined"
             case e.ClientLinkIssued(link=link, expires_at=expires_at):

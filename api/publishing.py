@@ -11,16 +11,16 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from api.smtp_server import Encryption, NoSmtpServer, SmtpServer, smtp_server
 from storage.checkpoints import Signed
 from storage.database import utc_now
 from workflow.errors import CaseworkError
 
 TIMEOUT_SECONDS = 10
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-TLS_PORT = 465
 
 
 class NotPublished(CaseworkError):
@@ -91,31 +91,32 @@ def deliver_to(maildir: Path, signed: Signed, sender: str) -> None:
     mailbox.Maildir(maildir).add(letter(signed, sender, sender))
 
 
-def mail_to(address: str, signed: Signed, sender: str, server: str) -> None:
-    """By the SMTP server at smtp[s]://[user:password@]host[:port]. Raises NotPublished."""
-    target = parsed(server, "CASEWORK_SMTP_URL")
-    if target.scheme not in {"smtp", "smtps"} or not target.hostname:
-        raise NotPublished("CASEWORK_SMTP_URL has to be like smtp://user:password@host:587, or smtps://…")
+def mail_to(address: str, signed: Signed, sender: str, url: str) -> None:
+    """By the SMTP server that CASEWORK_SMTP_URL names. Raises NotPublished."""
     try:
-        with connected(target.scheme, target.hostname, target.port) as connection:
-            if target.username is not None:
-                connection.login(unquote(target.username), unquote(target.password or ""))
+        server = smtp_server(url)
+    except NoSmtpServer as unfit:
+        raise NotPublished(f"CASEWORK_SMTP_URL {unfit}") from unfit
+    try:
+        with connected(server) as connection:
+            if server.user is not None:
+                connection.login(server.user, server.password)
             connection.send_message(letter(signed, sender, address))
     except (smtplib.SMTPException, OSError, ValueError) as failure:
-        raise NotPublished(f"{target.hostname} did not take the mail: {failure}") from failure
+        raise NotPublished(f"{server.host} did not take the mail: {failure}") from failure
 
 
-def connected(scheme: str, host: str, port: int | None) -> smtplib.SMTP:
+def connected(server: SmtpServer) -> smtplib.SMTP:
     context = ssl.create_default_context()
-    if scheme == "smtps":
-        return smtplib.SMTP_SSL(host, port or TLS_PORT, timeout=TIMEOUT_SECONDS, context=context)
-    connection = smtplib.SMTP(host, port or smtplib.SMTP_PORT, timeout=TIMEOUT_SECONDS)
+    if server.encryption is Encryption.TLS:
+        return smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_SECONDS, context=context)
+    connection = smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_SECONDS)
     connection.ehlo()
-    if connection.has_extn("starttls"):
+    if server.encryption is not Encryption.NEVER and connection.has_extn("starttls"):
         connection.starttls(context=context)
-    elif host not in LOOPBACK:
+    elif server.encryption is Encryption.REQUIRED:
         connection.close()
-        raise NotPublished(f"{host} offers no encryption")
+        raise NotPublished(f"{server.host} offers no encryption")
     return connection
 
 

@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from api.letters.languages import codes
+from api.smtp_server import NoSmtpServer, smtp_server
 from workflow.effects import LETTERS, EffectKind
 from workflow.errors import UnknownTimeZone
 from workflow.timezones import zone
@@ -96,7 +98,12 @@ class Settings(BaseSettings):
     public_audit_log: bool = Field(default=False, description="serve /audit/ to anybody, without a token")
     smtp_url: SecretStr | None = Field(
         default=None,
-        description="smtp[s]://[user:password@]host[:port]: what mail leaves by, letters to clients included",
+        description="smtp[s]://[user:password@]host[:port][?starttls=never]: what mail leaves by, letters to clients"
+        " included",
+    )
+    language: str = Field(default="en", description="of letters to clients whose own language is not recognised")
+    acknowledgements_per_hour: int = Field(
+        default=1_000, ge=1, description="of inquiries; those beyond it are sent later"
     )
     timezone: str = Field(default="UTC", description="IANA name; fixed when the desk is created")
     secret_key: SecretStr | None = Field(
@@ -169,6 +176,24 @@ class Settings(BaseSettings):
         if place and not place.startswith("unix:/"):
             lmtp_place(place)
         return place or None
+
+    @field_validator("smtp_url")
+    @classmethod
+    def names_a_mail_server(cls, url: SecretStr | None) -> SecretStr | None:
+        if not url:
+            return None
+        try:
+            smtp_server(url.get_secret_value())
+        except NoSmtpServer as unfit:
+            raise ValueError(str(unfit)) from None
+        return url
+
+    @field_validator("language")
+    @classmethod
+    def known_language(cls, code: str) -> str:
+        if code not in codes():
+            raise ValueError(f"is none that letters are written in: {', '.join(codes())}")
+        return code
 
     @field_validator("public_url", "oidc_issuer")
     @classmethod

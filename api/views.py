@@ -33,8 +33,9 @@ from workflow.states import (
     CaseState,
     CompensationKind,
     Direction,
-    Letter,
+    LetterKind,
     LinkKind,
+    MailKind,
     ProposalStatus,
     RemedyKind,
     Resolution,
@@ -526,6 +527,8 @@ class MessageView(TypedDict):
     accepts: NotRequired[bool]  # an offer, of the client's answer to one
     bounced: NotRequired[bool]  # it came back to us undelivered
     acknowledgement_bounced: NotRequired[bool]  # our acknowledgement of it did
+    letter: NotRequired[LetterKind]  # of one that was drafted from the record
+    language: NotRequired[str]
 
 
 class NoteView(TypedDict):
@@ -551,7 +554,7 @@ def messages_of(history: Sequence[Recorded], texts: dict[str, str]) -> list[Mess
     An answer to an offer is one too, with or without further words.
     """
     views: list[MessageView] = []
-    bounced = {(one.data.message, one.data.letter) for one in history if isinstance(one.data, MessageBounced)}
+    bounced = {(one.data.message, one.data.mail) for one in history if isinstance(one.data, MessageBounced)}
     for one in history:
         event, data = one.event, one.data
         if not isinstance(data, Opened | MessageReceived | MessageSent | OfferAnswered):
@@ -568,10 +571,13 @@ def messages_of(history: Sequence[Recorded], texts: dict[str, str]) -> list[Mess
         }
         if isinstance(data, OfferAnswered):
             view["accepts"] = data.accepted
-        if (view["id"], Letter.MESSAGE) in bounced:
+        if (view["id"], MailKind.MESSAGE) in bounced:
             view["bounced"] = True
-        if (view["id"], Letter.ACKNOWLEDGEMENT) in bounced:
+        if (view["id"], MailKind.ACKNOWLEDGEMENT) in bounced:
             view["acknowledgement_bounced"] = True
+        if isinstance(data, MessageSent) and data.letter is not None:
+            view["letter"] = data.letter
+            view["language"] = str(data.language)
         views.append(view)
     return views
 

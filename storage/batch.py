@@ -295,8 +295,8 @@ class Batch:
         case_id = command.case_id if isinstance(command, c.OpenCase) else str(submission.case_id)
         before = case.version if case else 0
         recorded = self.record(drafts, chain_of(case_id), submission, actor)
-        if isinstance(command, c.IssueClientLink):
-            self.client_links.append((command.secret_hash, command.link_id, case_id))
+        if (link := link_of(command)) is not None and any(isinstance(one.data, e.ClientLinkIssued) for one in recorded):
+            self.client_links.append((link.secret_hash, link.link_id, case_id))
         self.loaded.next_number += isinstance(command, c.OpenCase)
         after = self.changed.get(case_id) or entry
         if after is None:
@@ -716,6 +716,13 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True):
     chain: str
     seq: int
     version: int
+
+
+def link_of(command: c.Command) -> c.IssueClientLink | c.NewLink | None:
+    """The link that a command brings along; whether it is made, `decide` says."""
+    if isinstance(command, c.IssueClientLink):
+        return command
+    return command.link if isinstance(command, c.OpenCase | c.AddMessage) else None
 
 
 def letter_ref(name: str) -> str:

@@ -180,6 +180,7 @@ class ClientLink(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     commitment: str
     expires_at: datetime
+    letters: bool | msgspec.UnsetType = msgspec.UNSET  # set where the desk writes it into letters to the client
 
     def is_good(self, now: datetime) -> bool:
         return now < self.expires_at

@@ -4,14 +4,15 @@ from datetime import date, datetime
 
 import msgspec
 
-from workflow.cases import NewAttachment, Purchase
+from workflow.cases import NewAttachment, Proposal, Purchase, RemedyGiven
 from workflow.money import Money
-from workflow.policy import Category, GroundKind
+from workflow.policy import Category, Decision, Facts, GroundKind
 from workflow.states import (
     CompensationKind,
     Direction,
-    Letter,
+    LetterKind,
     LinkKind,
+    MailKind,
     RemedyKind,
     Resolution,
     ResumeReason,
@@ -66,6 +67,17 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     """The base of all commands."""
 
 
+class NewLink(msgspec.Struct, frozen=True, kw_only=True):
+    """A link by which the client sees the case, for letters to them.
+
+    `link_id` names it in the log; `secret_hash` (SHA-256 of the secret) is kept beside the log.
+    """
+
+    link_id: str
+    secret_hash: str
+    expires_at: datetime
+
+
 class OpenCase(Command, frozen=True, kw_only=True):
     case_id: str
     mail_tag: str
@@ -82,6 +94,7 @@ class OpenCase(Command, frozen=True, kw_only=True):
     silent: bool = False  # the client is not told: an archive is read in, or the sender may not be who they seem
     message_id: str = ""  # of the client's mail, so that ours can be threaded below it
     attachments: tuple[NewAttachment, ...] = ()
+    link: NewLink | None = None
 
 
 class Fire(Command, frozen=True, kw_only=True):
@@ -168,7 +181,35 @@ class AddNote(Command, frozen=True, kw_only=True):
     text: str
 
 
+class Basis(msgspec.Struct, frozen=True, kw_only=True):
+    """The recorded facts that a letter of this kind states; letters with equal ones state the same."""
+
+    kind: LetterKind
+    remedy: RemedyGiven | None = None
+    proposal: Proposal | None = None  # that was settled
+    paid: Money | None = None  # for the purchase
+    decision: Decision | None = None
+    facts: Facts | None = None  # that the decision saw
+    resolution: Resolution | None = None
+    closed_at: datetime | None = None
+    reopens_until: datetime | None = None
+
+
+class Letter(msgspec.Struct, frozen=True, kw_only=True):
+    """What a message was drafted as: from the event `basis`, which recorded what it `states`.
+
+    Without the latter, that event had been superseded already when the message came.
+    """
+
+    kind: LetterKind
+    basis: int
+    language: str
+    states: Basis | None
+
+
 class AddMessage(Command, frozen=True, kw_only=True):
+    """`letter` and `link` go with a message to the client."""
+
     direction: Direction
     text: str
     awaits_reply: bool = False
@@ -176,6 +217,8 @@ class AddMessage(Command, frozen=True, kw_only=True):
     sender: str = ""
     message_id: str = ""  # of the client's mail, as in OpenCase
     attachments: tuple[NewAttachment, ...] = ()
+    letter: Letter | None = None
+    link: NewLink | None = None
 
 
 class RecordBounce(Command, frozen=True, kw_only=True):
@@ -186,7 +229,7 @@ class RecordBounce(Command, frozen=True, kw_only=True):
     """
 
     message: str
-    letter: Letter = Letter.MESSAGE
+    mail: MailKind = MailKind.MESSAGE
     reason: str = ""
 
 

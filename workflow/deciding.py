@@ -57,6 +57,7 @@ from workflow.guards import (
     with_data,
     within_maximum,
 )
+from workflow.letters import letter_states_what_is_recorded
 from workflow.lifecycle import BY_SOURCE, TRANSITIONS, fire
 from workflow.people import token_commitment
 from workflow.policy import Decision, GroundKind
@@ -79,7 +80,7 @@ from workflow.roles import (
 from workflow.states import (
     CaseState,
     Direction,
-    Letter,
+    MailKind,
     ProposalStatus,
     RemedyKind,
     Resolution,
@@ -97,6 +98,7 @@ MAX_CONSULTATION_MINUTES = 24 * 60
 MAX_SLOTS = 20  # to pick one from
 MAX_CLIENT_LINKS = 20  # that are good at once: who needs more has lost track of them
 LONGEST_CLIENT_LINK = timedelta(days=366)
+LINK_LASTS = timedelta(days=30)  # a link in a letter is good for so long at least
 MAX_SCOPE_CHARACTERS = 20_000  # of the list of what was erased: an event has to hold it
 FURTHEST = timedelta(days=3650)  # later is a slip, and would run off the calendar
 
@@ -249,6 +251,7 @@ def open_case(context: Context, command: c.OpenCase, now: datetime) -> Drafts:
         e.Draft(data=opened, personal=personal, state_after=CaseState.OPENED),
         *linking,
         *(attached(one, "m1") for one in command.attachments),
+        *(() if command.link is None or command.silent else (link_for_letters(command.link),)),
     )
 
 
@@ -696,15 +699,45 @@ def add_note(_: Attempt, command: c.AddNote) -> Drafts:
 def add_message(attempt: Attempt, command: c.AddMessage) -> Drafts:
     if command.direction is Direction.INBOUND and command.awaits_reply:
         raise bad_field("awaits_reply", "only a message to the client can await a reply")
+    if command.direction is Direction.INBOUND and command.letter is not None:
+        raise bad_field("letter", "only a message to the client can be one")
     data: e.EventData = (
         e.MessageReceived(update_due=attempt.update_due())
         if command.direction is Direction.INBOUND
-        else e.MessageSent(awaits_reply=command.awaits_reply, update_due=attempt.update_due())
+        else message_sent(attempt, command)
     )
     message = f"m{attempt.case.version + 1}"
     given = only_given(subject=command.subject, sender=command.sender, message_id=command.message_id)
     personal = {"text": command.text, **given}
-    return (e.Draft(data=data, personal=personal), *(attached(one, message) for one in command.attachments))
+    return (
+        e.Draft(data=data, personal=personal),
+        *(attached(one, message) for one in command.attachments),
+        *fresh_link(attempt, command),
+    )
+
+
+def message_sent(attempt: Attempt, command: c.AddMessage) -> e.MessageSent:
+    letter = command.letter
+    sent = e.MessageSent(awaits_reply=command.awaits_reply, update_due=attempt.update_due())
+    if letter is None:
+        return sent
+    attempt.demand(letter_states_what_is_recorded, letter=letter)
+    return replace(sent, letter=letter.kind, basis=letter.basis, language=letter.language)
+
+
+def fresh_link(attempt: Attempt, command: c.AddMessage) -> Drafts:
+    """The one that came along, unless an earlier one for letters is good for a while, or there are too many."""
+    good = [one for one in attempt.case.issued_links if one.is_good(attempt.now)]
+    lasts = any(one.letters is True and one.is_good(attempt.now + LINK_LASTS) for one in good)
+    if command.link is None or command.direction is Direction.INBOUND or lasts or len(good) >= MAX_CLIENT_LINKS:
+        return ()
+    return (link_for_letters(command.link),)
+
+
+def link_for_letters(link: c.NewLink) -> e.Draft:
+    commitment = token_commitment(link.secret_hash)
+    data = e.ClientLinkIssued(link=link.link_id, commitment=commitment, expires_at=link.expires_at, letters=True)
+    return e.Draft(data=data)
 
 
 def record_bounce(attempt: Attempt, command: c.RecordBounce) -> Drafts:
@@ -712,9 +745,9 @@ def record_bounce(attempt: Attempt, command: c.RecordBounce) -> Drafts:
     if command.message not in {f"m{seq}" for seq in range(1, attempt.case.version + 1)}:
         raise NotFound("message")
     update_due = None
-    if command.letter is Letter.MESSAGE and command.message in {f"m{seq}" for seq in attempt.case.answers}:
+    if command.mail is MailKind.MESSAGE and command.message in {f"m{seq}" for seq in attempt.case.answers}:
         update_due = attempt.now + timedelta(hours=attempt.context.settings_now(attempt.now).first_answer_hours)
-    data = e.MessageBounced(message=command.message, letter=command.letter, update_due=update_due)
+    data = e.MessageBounced(message=command.message, mail=command.mail, update_due=update_due)
     return (e.Draft(data=data, personal=only_given(reason=command.reason)),)
 
 

@@ -18,8 +18,9 @@ from workflow.sampling import Plan
 from workflow.states import (
     CaseState,
     CompensationKind,
-    Letter,
+    LetterKind,
     LinkKind,
+    MailKind,
     RemedyKind,
     Resolution,
     ResumeReason,
@@ -178,10 +179,16 @@ class MessageReceived(EventData, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MessageSent(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    """To the client. Only a person's letter answers; an automatic one is merely kept."""
+    """To the client. Only a person's letter answers; an automatic one is merely kept.
+
+    One that was drafted from the record names its kind, the event on which it rests, and its language.
+    """
 
     update_due: datetime
     awaits_reply: bool = False
+    letter: LetterKind | None = None
+    basis: Integer | None = None
+    language: str | None = None
 
 
 class MessageBounced(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -191,7 +198,7 @@ class MessageBounced(EventData, frozen=True, kw_only=True, omit_defaults=True):
     """
 
     message: str
-    letter: Letter = Letter.MESSAGE
+    mail: MailKind = MailKind.MESSAGE
     update_due: datetime | None = None
 
 
@@ -250,11 +257,12 @@ class ConsultationAttended(EventData, frozen=True, kw_only=True, omit_defaults=T
 
 
 class ClientLinkIssued(EventData, frozen=True, kw_only=True, omit_defaults=True):
-    """With it, links of the case that have run out are no longer kept."""
+    """With it, links of the case that have run out are no longer kept. `letters`: the desk writes it into letters."""
 
     link: str
     commitment: str
     expires_at: datetime
+    letters: bool = False
 
 
 class ClientLinkRevoked(EventData, frozen=True, kw_only=True, omit_defaults=True):

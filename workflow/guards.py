@@ -15,6 +15,7 @@ from workflow.commands import (
     CloseData,
     InvestigateData,
     IssueCompensationData,
+    Letter,
     RefundData,
     ResumeData,
     ScheduleConsultationData,
@@ -82,6 +83,7 @@ class GuardContext(msgspec.Struct, frozen=True, kw_only=True):
     context: Context
     data: TriggerData | None = None
     proposal: Proposal | None = None
+    letter: Letter | None = None
 
 
 Guard = Callable[[GuardContext], Refusal | None]

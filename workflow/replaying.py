@@ -392,7 +392,9 @@ def consultation_attended(case: Case, _: e.Recorded, data: e.ConsultationAttende
 
 
 def client_link_issued(case: Case, recorded: e.Recorded, data: e.ClientLinkIssued) -> Changes:
-    link = ClientLink(id=data.link, commitment=data.commitment, expires_at=data.expires_at)
+    link = ClientLink(
+        id=data.link, commitment=data.commitment, expires_at=data.expires_at, letters=data.letters or UNSET
+    )
     return {"client_links": (*(one for one in case.issued_links if one.is_good(recorded.at)), link)}
 
 

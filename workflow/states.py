@@ -99,12 +99,24 @@ class Direction(StrEnum):
     OUTBOUND = "outbound"
 
 
-class Letter(StrEnum):
+class MailKind(StrEnum):
     """What leaves for the client by mail."""
 
     MESSAGE = "message"  # of a person, or an automatic one that is kept as a message
     ACKNOWLEDGEMENT = "acknowledgement"  # that their inquiry has arrived
     INVITATION = "invitation"  # to a consultation, or its end
+
+
+class LetterKind(StrEnum):
+    """The letters that can be drafted from what was recorded, one for each outcome."""
+
+    ADJUSTMENT = "adjustment"
+    CONSULTATION = "consultation"
+    COMPENSATION = "compensation"
+    REFUND_FULL = "refund_full"
+    REFUND_PART = "refund_part"
+    NO_REFUND = "no_refund"
+    CLOSING = "closing"
 
 
 class LinkKind(StrEnum):

@@ -10,16 +10,18 @@ from pydantic import BaseModel
 from api import inputs as i
 from api.attachments import as_evidence
 from api.cases import ALLOWED_TRIGGER_ROLES
+from api.letters.drafting import letter_of
 from api.pages.routing import PageCall
 from api.pages.showing import TRIGGER_KEYS, words
 from storage import cases
 from workflow import commands as c
 from workflow.cases import Case, NewAttachment
 from workflow.deciding import COMMAND_ROLES
+from workflow.errors import bad_field
 from workflow.money import Money
 from workflow.policy import GroundKind
 from workflow.roles import Role
-from workflow.states import CompensationKind, Direction, RemedyKind, Trigger
+from workflow.states import CompensationKind, Direction, LetterKind, RemedyKind, Trigger
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -101,6 +103,27 @@ async def message(asked: Asked) -> c.Command:
     return c.AddMessage(direction=body.direction, text=body.text, awaits_reply=body.awaits_reply)
 
 
+# What a draft that fills a reply brings along, by the names of hidden fields.
+LETTER_FIELDS = ("letter", "basis", "language")
+MAX_SEQ_DIGITS = 9
+
+
+async def reply(asked: Asked) -> c.Command:
+    """Raises BadInput and NotFound."""
+    sent = c.AddMessage(direction=asked.body.direction, text=asked.body.text, awaits_reply=asked.body.awaits_reply)
+    kind, basis, language = (asked.call.field(name) for name in LETTER_FIELDS)
+    if not kind:
+        return sent
+    if kind not in KINDS or not basis.isdecimal() or len(basis) > MAX_SEQ_DIGITS:
+        raise bad_field("letter", "is none that this page has drafted")
+    case_id = await case_named(asked.call, asked.call.request.path_params["name"])
+    letter = await letter_of(asked.call, case_id, LetterKind(kind), int(basis), language)
+    return msgspec.structs.replace(sent, letter=letter)
+
+
+KINDS = frozenset(LetterKind)
+
+
 async def propose(asked: Asked) -> c.Command:
     body: i.ProposalIn = asked.body
     return c.Propose(
@@ -164,7 +187,7 @@ CONVERSATION = (
         button="Send to the client",
         model=i.MessageIn,
         command=c.AddMessage,
-        make=message,
+        make=reply,
         fixed={"direction": Direction.OUTBOUND.value},
         key="r",
         has_draft=True,

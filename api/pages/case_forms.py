@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta, tzinfo
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -11,7 +12,9 @@ from starlette.datastructures import FormData
 
 from api import views as v
 from api.errors import FieldProblem, Problem, problem_of
-from api.pages.case_actions import ACTIONS, TRANSITIONS, Action
+from api.letters.composing import Draft, Writing
+from api.letters.drafting import drafts, writing_about
+from api.pages.case_actions import ACTIONS, LETTER_FIELDS, TRANSITIONS, Action
 from api.pages.forms import Choice, Field, fields_of, shown, text_in
 from api.pages.history import History
 from api.pages.routing import PageCall
@@ -201,6 +204,7 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     refused: tuple[Why, ...]
     draft: str
+    letter: tuple[tuple[str, str], ...]  # what a drafted reply brings along unseen
     takes_file: bool
     is_above: bool  # it came back: it stands at the top of the page, with what was typed
 
@@ -211,6 +215,8 @@ class CaseForms:
     def __init__(self, call: PageCall, found: Standing, left: Returned | None) -> None:
         self.found = found
         self.left = left
+        self.asked = call.request.query_params
+        self.settings_of_desk = call.desk.settings
         self.case = found.case
         self.actor = call.caller.actor
         self.now = found.now
@@ -248,6 +254,7 @@ class CaseForms:
             key=secrets.token_hex(16),
             refused=self.whys(refused),
             draft=f"{self.actor.id}:{self.case.id}:{action.name}" if action.has_draft else "",
+            letter=self.letter_fields(action, part),
             takes_file=action.name == "file",
             is_above=self.back(action, part) is not None,
         )
@@ -277,6 +284,39 @@ class CaseForms:
                 currency=text_in(back.form, f"{field.name}.currency") if back else self.currency,
                 errors=tuple(one["message"] for one in errors if concerns(field.name, one)),
             )
+
+    def letter_fields(self, action: Action, part: str) -> tuple[tuple[str, str], ...]:
+        """Of the letter that fills the reply, or of the one that filled the form which came back."""
+        if action.name != "reply":
+            return ()
+        if (back := self.back(action, part)) is not None:
+            return tuple((name, said) for name in LETTER_FIELDS if (said := text_in(back.form, name)))
+        if (chosen := self.letter) is None:
+            return ()
+        return tuple(zip(LETTER_FIELDS, (chosen.kind.value, str(chosen.basis), chosen.language), strict=True))
+
+    @cached_property
+    def writing(self) -> Writing:
+        """In the language that the page was asked for, or the client's."""
+        return writing_about(
+            self.case,
+            self.found.history,
+            self.found.texts,
+            context=self.context,
+            settings=self.settings_of_desk,
+            now=self.now,
+            language=self.asked.get("language"),
+        )
+
+    @cached_property
+    def letters(self) -> list[Draft]:
+        """Those that can be drafted now, signed by whoever looks."""
+        return drafts(self.writing, self.now, self.found.names.get(self.actor.id, {}).get("name", ""))
+
+    @property
+    def letter(self) -> Draft | None:
+        """The one that was asked for, to stand in the reply."""
+        return next((one for one in self.letters if one.kind == self.asked.get("letter")), None)
 
     def back(self, action: Action, part: str) -> Returned | None:
         """What was typed into this form, if it is the one that came back."""

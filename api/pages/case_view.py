@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from api import views as v
 from api.cases import ALLOWED_TRIGGER_ROLES
-from api.pages.case_actions import ACTIONS, CASE, CONSULTATION, CONVERSATION, FACTS, TRANSITIONS, Action
+from api.letters.languages import languages
+from api.pages.case_actions import ACTIONS, CASE, CONSULTATION, CONVERSATION, FACTS, KINDS, TRANSITIONS, Action
 from api.pages.case_forms import NOT_ENDED, CaseForms, Form, Returned, Standing, Why, concerns
 from api.pages.forms import text_in
 from api.pages.history import Told
@@ -25,7 +26,7 @@ from workflow.errors import Refused
 from workflow.permissions import permissions
 from workflow.policy import Decision, ReasonCode, Refund, approvals_needed
 from workflow.roles import LINKERS, WORKERS
-from workflow.states import Letter
+from workflow.states import MailKind
 
 SHOWN_ENTRIES = 40  # of a conversation, unless all of it is asked for
 SHOWN_EVENTS = 60
@@ -54,7 +55,6 @@ class CasePage(CaseForms):
 
     def __init__(self, call: PageCall, found: Standing, left: Returned | None) -> None:
         super().__init__(call, found, left)
-        self.asked = call.request.query_params
         self.most_bytes = call.desk.settings.max_attachment_bytes
         self.whole = "whole" in self.asked
         self.settings = found.context.settings_now(found.now)
@@ -74,6 +74,7 @@ class CasePage(CaseForms):
             "next": self.next_steps(),
             "entries": self.entries(),
             "compose": [form for one in CONVERSATION if (form := self.compose_form(one)) is not None],
+            "letters": self.letters_to_draft(),
             "files": self.files(),
             "policy": self.policy(),
             "money_bar": self.money_bar(),
@@ -153,7 +154,21 @@ class CasePage(CaseForms):
         form = self.form(ACTIONS["assign"], refused=())
         return None if form is None or form.is_above else form
 
+    def letters_to_draft(self) -> dict[str, Any] | None:
+        """What there is to choose from; None where nothing can be drafted, or not by whoever looks."""
+        if not self.letters or not self.actor.may(ACTIONS["reply"].roles):
+            return None
+        return {
+            "kinds": [one.kind for one in self.letters],
+            "languages": list(languages().values()),
+            "kind": self.letter.kind if self.letter else None,
+            "language": self.writing.words.language.code,
+            "gone": words(asked) if (asked := self.asked.get("letter")) in KINDS and self.letter is None else None,
+        }
+
     def compose_form(self, action: Action) -> Form | None:
+        if action.name == "reply" and (letter := self.letter) is not None:
+            return self.form(action, values={"text": (letter.text,)})
         if action.name != "no-answer":
             return self.form(action)
         return None if self.case.is_answered else self.form(action, f"m{self.case.client_wrote_seq}")
@@ -201,9 +216,9 @@ class CasePage(CaseForms):
             "length": len(said),
             "awaits_reply": letter is not None and letter["awaits_reply"],
             "files": files.get(f"m{event.seq}", []),
-            "bounced": self.history.last(e.MessageBounced, message=f"m{event.seq}", letter=Letter.MESSAGE),
+            "bounced": self.history.last(e.MessageBounced, message=f"m{event.seq}", mail=MailKind.MESSAGE),
             "unacknowledged": self.history.last(
-                e.MessageBounced, message=f"m{event.seq}", letter=Letter.ACKNOWLEDGEMENT
+                e.MessageBounced, message=f"m{event.seq}", mail=MailKind.ACKNOWLEDGEMENT
             ),
             "waived": self.history.last(e.AnswerWaived, message=f"m{event.seq}"),
             "is_mine": event.actor == self.actor.key and not is_client,

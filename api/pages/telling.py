@@ -13,7 +13,7 @@ from api.pages.showing import moment, money, words
 from workflow import events as e
 from workflow.cases import Case
 from workflow.money import Money
-from workflow.states import Letter, RemedyKind, Verdict
+from workflow.states import MailKind, RemedyKind, Verdict
 
 Names = Mapping[str, Mapping[str, str]]
 """Name and address of everybody, by their id."""
@@ -170,6 +170,8 @@ def did_to_case(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"set whose mail counts as the client's: {count} besides them"
         case e.Linked(kind=kind):
             return "linked another case" if kind == "related" else "linked the case that this one repeats"
+        case e.ClientLinkIssued(expires_at=expires_at, letters=True):
+            return f"put a link to the client's page into letters, until {minute(expires_at)}"
         case e.ClientLinkIssued(expires_at=expires_at):
             return f"made a link by which the client sees the case, until {minute(expires_at)}"
         case e.ClientLinkRevoked(link=link):
@@ -234,12 +236,13 @@ def said(recorded: e.Recorded, _: Names) -> str | None:
             return "brought a message of the client"
         case e.OfferAnswered(accepted=accepted):
             return "accepted the offer" if accepted else "declined the offer"
-        case e.MessageSent(awaits_reply=awaits) if recorded.event.actor.startswith("person:"):
-            return "wrote to the client" + (", and waits for an answer" if awaits else "")
+        case e.MessageSent(awaits_reply=awaits, letter=letter) if recorded.event.actor.startswith("person:"):
+            what = f", a letter of the kind {words(letter)}" if letter else ""
+            return f"wrote to the client{what}" + (", and waits for an answer" if awaits else "")
         case e.MessageSent():
             return "acknowledged the client's message"
-        case e.MessageBounced(message=message, letter=letter):
-            return f"brought {returned(letter, message)} back: it did not reach the client"
+        case e.MessageBounced(message=message, mail=mail):
+            return f"brought {returned(mail, message)} back: it did not reach the client"
         case e.AnswerWaived(message=message):
             return f"said that the message {message} needs no answer"
         case e.AttachmentAdded(size=size):
@@ -248,13 +251,13 @@ def said(recorded: e.Recorded, _: Names) -> str | None:
             return None
 
 
-def returned(letter: Letter, message: str) -> str:
+def returned(letter: MailKind, message: str) -> str:
     match letter:
-        case Letter.MESSAGE:
+        case MailKind.MESSAGE:
             return f"the letter {message}"
-        case Letter.ACKNOWLEDGEMENT:
+        case MailKind.ACKNOWLEDGEMENT:
             return f"the acknowledgement of {message}"
-        case Letter.INVITATION:
+        case MailKind.INVITATION:
             return f"the invitation of event {message.removeprefix('m')}"
 
 

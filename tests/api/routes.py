@@ -75,6 +75,7 @@ ROUTES: dict[str, Route] = {
     f"PUT {CASE}/participants": addition(RECORDERS, participants=["una@example.org"]),
     f"POST {CASE}/notes": addition(RECORDERS, text="called back"),
     f"GET {CASE}/messages": READING,
+    f"GET {CASE}/letters": READING,
     f"POST {CASE}/messages": addition(RECORDERS, text="Hello", direction="inbound"),
     f"POST {CASE}/messages/{{message_id}}/no-answer-needed": addition(RECORDERS, **BECAUSE),
     f"GET {CASE}/attachments": READING,

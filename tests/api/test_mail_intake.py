@@ -35,7 +35,7 @@ from workflow.commands import AddMessage, Erase, SetParticipants
 from workflow.effects import EffectKind, letter_name
 from workflow.events import AttachmentAdded, EventData, MessageBounced, MessageReceived, Opened
 from workflow.policy import Category
-from workflow.states import CaseState, Direction, Letter
+from workflow.states import CaseState, Direction, MailKind
 
 EXAMPLES = ("published", "own")
 
@@ -473,9 +473,9 @@ def a_bounce(name: str, *, status: str = "Action: failed\r\nStatus: 5.1.1", **fi
     return a_mail("MAILER-DAEMON@mx.example.net", text=body, **header | fields)
 
 
-async def bounces(desk: Desk, case_id: str) -> list[tuple[str, Letter, str | None]]:
+async def bounces(desk: Desk, case_id: str) -> list[tuple[str, MailKind, str | None]]:
     return [
-        (data.message, data.letter, texts.get("reason"))
+        (data.message, data.mail, texts.get("reason"))
         for data, texts in await history(desk, case_id)
         if isinstance(data, MessageBounced)
     ]
@@ -487,7 +487,9 @@ async def test_an_acknowledgement_that_comes_back_is_shown_on_its_case(desk: Des
     taken = await deliver(desk, a_bounce(await ours(desk, opened.case_id or "")))
 
     assert taken == Taken(outcome=Outcome.BOUNCED, case_id=opened.case_id)
-    assert await bounces(desk, opened.case_id or "") == [("m1", Letter.ACKNOWLEDGEMENT, "550 5.1.1 no such user here")]
+    assert await bounces(desk, opened.case_id or "") == [
+        ("m1", MailKind.ACKNOWLEDGEMENT, "550 5.1.1 no such user here")
+    ]
     assert await set_aside(desk) == []
 
 
@@ -507,7 +509,7 @@ async def test_of_two_answers_the_one_that_came_back_is_named(desk: Desk) -> Non
     await deliver(desk, a_bounce(await ours(desk, opened.case_id or "", EffectKind.LETTER, first)))
 
     assert (await the_case(desk, opened)).is_answered
-    assert [one[:2] for one in await bounces(desk, opened.case_id or "")] == [(f"m{first}", Letter.MESSAGE)]
+    assert [one[:2] for one in await bounces(desk, opened.case_id or "")] == [(f"m{first}", MailKind.MESSAGE)]
 
 
 async def test_a_letter_comes_back_once_however_often_that_is_said(desk: Desk) -> None:

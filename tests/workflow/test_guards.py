@@ -54,7 +54,7 @@ from workflow.errors import GuardRefused, NotFound, WrongDigest
 from workflow.money import parse_money
 from workflow.policy import GroundKind, PolicyVersion, Settings, Tier
 from workflow.roles import Role
-from workflow.states import CaseState, Letter, ProposalStatus, Resolution, ResumeReason, Trigger
+from workflow.states import CaseState, MailKind, ProposalStatus, Resolution, ResumeReason, Trigger
 
 # Answered.
 
@@ -125,12 +125,12 @@ def test_a_bounce_of_a_letter_that_answered_an_earlier_question_is_recorded_and_
     assert stands_as(answered, bounced)
 
 
-@pytest.mark.parametrize("letter", [Letter.ACKNOWLEDGEMENT, Letter.INVITATION])
-def test_a_bounce_of_what_answered_nothing_changes_nothing(letter: Letter) -> None:
+@pytest.mark.parametrize("letter", [MailKind.ACKNOWLEDGEMENT, MailKind.INVITATION])
+def test_a_bounce_of_what_answered_nothing_changes_nothing(letter: MailKind) -> None:
     desk = a_desk()
     answered = desk.do(ANA, a_letter())
 
-    bounced = desk.do(MAIL, c.RecordBounce(message=f"m{answered.version}", letter=letter))
+    bounced = desk.do(MAIL, c.RecordBounce(message=f"m{answered.version}", mail=letter))
 
     assert stands_as(answered, bounced)
 

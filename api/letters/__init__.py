@@ -1,0 +1,1 @@
+"""Letters to clients: what they say in each language, and how they leave."""
