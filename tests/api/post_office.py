@@ -57,13 +57,14 @@ class PostOffice:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         if self.hangs_up:
-            assert server.transport is not None
+            assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()
         await asyncio.sleep(self.late_seconds)
         answer = self.contents.pop(0) if self.contents else OK
         if answer.startswith("2"):
             content = envelope.original_content or b""
-            user = session.auth_data.login.decode() if isinstance(session.auth_data, LoginPassword) else ""
+            signed_in: object = session.auth_data
+            user = signed_in.login.decode() if isinstance(signed_in, LoginPassword) else ""
             is_encrypted = session.ssl is not None
             self.delivered.append(
                 Delivered(str(envelope.mail_from), list(envelope.rcpt_tos), content, is_encrypted, user)

@@ -1,6 +1,7 @@
 """What letters say: what was recorded, in the client's language, and nothing else."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ def nothing_due(**changes: Any) -> Desk:
     return desk
 
 
-DESKS = {
+DESKS: dict[LetterKind, Callable[[], Desk]] = {
     LetterKind.ADJUSTMENT: lambda: led_to(CaseState.ADJUSTMENT_OFFERED),
     LetterKind.CONSULTATION: lambda: led_to(CaseState.CONSULTATION_SCHEDULED),
     LetterKind.COMPENSATION: lambda: led_to(CaseState.COMPENSATION_ISSUED),
@@ -271,7 +272,7 @@ def test_below_a_letter_stands_how_to_answer_and_the_clients_page() -> None:
 
 # No letter states what was not recorded.
 
-LAST_STEP = {
+LAST_STEP: dict[LetterKind, type[e.EventData]] = {
     LetterKind.ADJUSTMENT: e.AdjustmentOffered,
     LetterKind.CONSULTATION: e.ConsultationScheduled,
     LetterKind.COMPENSATION: e.CompensationIssued,

@@ -40,7 +40,7 @@ class Kept(Mapping[str, str]):
 
 
 def about(desk: Desk, language: str = "en", case_id: str = "A", **changes: Any) -> Writing:
-    facts = {
+    facts: dict[str, Any] = {
         "case": desk.cases[case_id],
         "history": desk.histories[case_id],
         "texts": Kept(),
