@@ -14,7 +14,7 @@ from playwright.async_api import Locator, Page, expect
 from tests.api.driving import Json, Service, a_fresh_purchase, a_purchase, done, euros
 from tests.pages.browsing import DESKTOP, PHONE, Site, look_away, picture, require_accessible, require_tidy, sign_in
 from workflow import commands as c
-from workflow.states import Direction
+from workflow.states import Direction, Letter
 
 NARROW = {"width": 320, "height": 640}
 HOSTILE = (
@@ -637,6 +637,23 @@ async def test_what_was_erased_reads_so(service: Service) -> None:
     assert "They never ran." not in page
     assert "Dear Una" not in page
     assert "erased" in page
+
+
+async def test_what_came_back_is_shown_with_what_it_was_about(service: Service) -> None:
+    case = await service.ana.open()
+    await service.ana.add(case["id"], "messages", text="Dear Una", direction="outbound")
+    acknowledgement = c.RecordBounce(message="m1", letter=Letter.ACKNOWLEDGEMENT, reason="550 no <such> mailbox")
+    await service.as_system("mail", acknowledgement, case["id"])
+    await service.as_system("mail", c.RecordBounce(message="m2"), case["id"])
+
+    inquiry, letter = done(await service.ana.get(f"/v1/cases/{case['id']}/messages"))
+    assert (inquiry["acknowledgement_bounced"], "bounced" in inquiry) == (True, False)
+    assert (letter["bounced"], "acknowledgement_bounced" in letter) == (True, False)
+    page = await (await visitor(service, "ana")).page(case)
+    assert "Our acknowledgement of it came back undelivered" in page
+    assert "550 no &lt;such&gt; mailbox" in page
+    assert "It came back undelivered" in page
+    assert "brought the acknowledgement of m1 back" in page
 
 
 async def test_a_long_conversation_shows_its_beginning_and_its_end(service: Service) -> None:
