@@ -177,19 +177,20 @@ async def test_the_desk_proposes_moves_and_records_who_came_by_forms(service: Se
     assert "Ana proposed 2 times for 30 minutes with Ana" in shown
     assert "Move the consultation" not in shown
     await service.ana.read(case["id"])
-    done(await service.ana.fire(case["id"], "schedule_consultation", starts_at=day(3), minutes=30, channel="by phone"))
-    assert "The consultation begins only at 2026-03-08 12:00 UTC" in plain(await ana.get(page))
+    booking: Json = {"minutes": 30, "channel": "by phone", "starts_at": "2026-03-05T14:00:00Z"}
+    done(await service.ana.fire(case["id"], "schedule_consultation", **booking))
+    assert "The consultation begins only at 2026-03-05 14:00 UTC" in plain(await ana.get(page))
 
-    move = {"starts_at": "2026-03-11T09:00", "minutes": "45", "channel": "by video", "reason": "Una is away"}
+    move = {"starts_at": "2026-03-05T16:00", "minutes": "45", "channel": "by video", "reason": "Una is late"}
     assert (await ana.send(f"{page}/move-consultation", {"version": version + 2, **move})).status_code == 303
-    service.clock.advance(days=7)
+    service.clock.advance(hours=5)
     came = {"version": version + 3, "attended": "no", "text": "Rang twice"}
     assert (await ana.send(f"{page}/attendance", came)).status_code == 303
 
     shown = without_isolates(await ana.get(page))
     assert "the client did not come" in shown
     assert "Ana recorded that the client did not come: Rang twice" in shown
-    assert "Ana moved the consultation to 11 Mar 2026, 09:00 UTC" in shown
+    assert "Ana moved the consultation to 5 Mar 2026, 16:00 UTC" in shown
 
 
 def without_isolates(response: Response) -> str:

@@ -92,7 +92,7 @@ def applied(case: Case, found: tuple[Change, ...]) -> Case:
     return msgspec.convert(facts, Case)
 
 
-OFTEN_ABSENT = {"hold", "erasure", "erasures", "client_links", "accepted"}
+OFTEN_ABSENT = {"hold", "erasure", "erasures", "client_links", "accepted", "slots", "moved", "attended"}
 
 
 def index_of(parts: list[Any], name: str) -> int:
