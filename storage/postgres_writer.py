@@ -27,6 +27,7 @@ from storage.batch import (
     KNOWN_IDENTITY,
     NO_EFFECTS,
     OUTBOX_COLUMNS,
+    PAYMENTS,
     Batch,
     Loaded,
     Repeat,
@@ -480,6 +481,10 @@ class PostgresWriter:
         await self.load_finding(connection, loaded, needs.finding)
         await self.load_mail(connection, loaded, needs.mail)
         await self.load_effect(connection, loaded, needs.effect)
+        if needs.payment and fresh is not None:
+            # Whoever is about to claim one waits, or has been before us.
+            claims = await connection.fetch(f"{PAYMENTS.format('$1')} FOR UPDATE", fresh.case.chain)
+            loaded.asked[fresh.case.chain] = any(row["fence"] for row in claims)
         refs = await connection.fetch(
             "SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs)
         )

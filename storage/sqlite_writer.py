@@ -25,6 +25,7 @@ from storage.batch import (
     MOVING_COLUMNS,
     NO_EFFECTS,
     OUTBOX_COLUMNS,
+    PAYMENTS,
     Batch,
     Loaded,
     effect_of,
@@ -331,6 +332,9 @@ class SqliteWriter:
         if needs.effect and needs.effect not in loaded.effects:
             row = self.connection.execute(EFFECT.format("?"), (needs.effect,)).fetchone()
             loaded.effects |= {needs.effect: effect_of(row)} if row else {}
+        if needs.payment and entry is not None and (chain := entry.case.chain) not in loaded.asked:
+            claims = self.connection.execute(PAYMENTS.format("?"), (chain,)).fetchall()
+            loaded.asked[chain] = any(fence for (fence,) in claims)
         for reference in needs.purchases:
             if reference not in loaded.linked:
                 self.load_purchase(loaded, reference)

@@ -140,6 +140,7 @@ class RemedyGiven(msgspec.Struct, frozen=True, kw_only=True):
     ended: str | None = None
     # Of an offer that the client has answered; left out where it is unset, as below.
     accepted: bool | msgspec.UnsetType = msgspec.UNSET
+    confirmation: str | msgspec.UnsetType = msgspec.UNSET  # what the system that granted a compensation knows it by
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -256,7 +257,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_new_mail(self) -> bool:
-        """Whether the client, or a letter to them that came back, waits for somebody to answer."""
+        """Whether the client, or a letter or money of theirs that came back, waits for somebody to answer."""
         return not self.is_answered if self.closed_at is None else self.mail_after_closing is True
 
     @property

@@ -51,6 +51,7 @@ class ConsultationScheduled(EventData, frozen=True, kw_only=True, omit_defaults=
 
 class CompensationIssued(EventData, frozen=True, kw_only=True, omit_defaults=True):
     proposal: str
+    confirmation: str = ""  # what the system that granted it knows it by, if one said so
 
 
 class Refunded(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,6 +64,7 @@ class Refunded(EventData, frozen=True, kw_only=True, omit_defaults=True):
 class Resumed(EventData, frozen=True, kw_only=True, omit_defaults=True):
     reason_code: ResumeReason
     update_due: datetime
+    payment_reference: str = ""  # of the payment that its provider took back
 
 
 class Closed(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -142,6 +144,7 @@ class ProposalWithdrawn(EventData, frozen=True, kw_only=True, omit_defaults=True
 class PaymentReversed(EventData, frozen=True, kw_only=True, omit_defaults=True):
     proposal: str
     amount: Money
+    payment_reference: str = ""  # of the payment that its provider took back
 
 
 # The case itself and the conversation.
