@@ -376,6 +376,19 @@ async def fail_payout(call: ChangeCall, case_id: str, proposal_id: str, body: i.
 
 
 @router.post(
+    "/{case_id}/proposals/{proposal_id}/payment-reversals",
+    status_code=201,
+    response_model=v.ProposalView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.ReversePayment, if_match=True)
+async def reverse_payment(call: ChangeCall, case_id: str, proposal_id: str, body: i.ReasonIn) -> Response:
+    """The money of a settled refund came back, and the case has moved on since; else it is resumed."""
+    receipt = await call.desk.submit(call, c.ReversePayment(proposal=proposal_id, reason=body.reason), case_id)
+    return await answer_with_part(call, receipt, "proposals", proposal_id)
+
+
+@router.post(
     "/{case_id}/proposals/{proposal_id}/withdrawal",
     status_code=201,
     response_model=v.ProposalView,

@@ -17,6 +17,7 @@ from api.errors import Stale
 from api.limits import ClientLimits, SignInLimits
 from api.live import Live
 from api.oidc import provider_of
+from api.payments import payments_of
 from api.settings import Settings
 from storage import cases, people, schema
 from storage.batch import Repeat
@@ -73,6 +74,7 @@ class Desk:
         self.ledger.after_commit = self.live.ring
         self.sign_in_limits = SignInLimits()
         self.provider = provider_of(settings, clock)
+        self.payments = payments_of(settings)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
@@ -92,6 +94,8 @@ class Desk:
 
     async def close(self) -> None:
         self.ready = False
+        if self.payments is not None:
+            await self.payments.close()
         await self.insights.close()
         await self.live.close()
         await self.sequencer.close()
@@ -191,8 +195,12 @@ class Desk:
         via: str,
         admin: bool = False,
         mail_refs: tuple[str, ...] = (),
+        expected: int | None = None,
     ) -> Receipt:
-        """For the desk's own machinery and the operator's command line."""
+        """For the desk's own machinery and the operator's command line.
+
+        Only on the version `expected`, if one is given. Raises StaleVersion.
+        """
         actor = system_actor(part)
         if admin:
             actor = msgspec.structs.replace(actor, roles=actor.roles | {Role.ADMIN})
@@ -202,6 +210,7 @@ class Desk:
             via=via,
             request=str(uuid.uuid4()),
             case_id=case_id,
+            expected=None if expected is None else frozenset({expected}),
             mail_refs=mail_refs,
         )
         outcome = await self.ledger.submit(submission)

@@ -1,5 +1,8 @@
 """Settings: one typed class, read from CASEWORK_* at start and passed in."""
 
+import base64
+import binascii
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -10,6 +13,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from workflow.effects import LETTERS, EffectKind
 from workflow.errors import UnknownTimeZone
 from workflow.timezones import zone
+
+
+class PaymentMethod(StrEnum):
+    MANUAL = "manual"  # a person pays, and confirms it with the payment's reference
+    STRIPE = "stripe"
 
 
 class Settings(BaseSettings):
@@ -51,6 +59,20 @@ class Settings(BaseSettings):
     oidc_client_id: str = Field(default="", validate_default=True, description="as the provider knows the desk")
     oidc_client_secret: SecretStr | None = None
     oidc_name: str = Field(default="single sign-on", description="what the button on the sign-in page says it is")
+    payments: PaymentMethod = Field(
+        default=PaymentMethod.MANUAL, description="how approved refunds are paid: manual or stripe"
+    )
+    stripe_key: SecretStr | None = Field(
+        default=None, validate_default=True, description="a secret or restricted key that may make and read refunds"
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None, description="of the endpoint /v1/payments/stripe; without it refunds are only polled"
+    )
+    stripe_url: str | None = Field(default=None, description="where Stripe's API is, if not where it always is")
+    granting_secret: SecretStr | None = Field(
+        default=None,
+        description="whsec_…: what a system that grants compensations signs its confirmations with (Standard Webhooks)",
+    )
     verify_every: float | None = Field(
         default=None, gt=0, description="hours between the verifications that serve makes; if not set, none"
     )
@@ -67,7 +89,7 @@ class Settings(BaseSettings):
             raise ValueError("is not a time zone of the IANA database, such as Europe/Kyiv") from unknown
         return name
 
-    @field_validator("public_url", "oidc_issuer")
+    @field_validator("public_url", "oidc_issuer", "stripe_url")
     @classmethod
     def unheard_by_others(cls, url: str | None) -> str | None:
         if url and not is_unheard(url):
@@ -80,6 +102,20 @@ class Settings(BaseSettings):
         if info.data.get("oidc_issuer") and not client_id:
             raise ValueError("is needed with CASEWORK_OIDC_ISSUER")
         return client_id
+
+    @field_validator("stripe_key")
+    @classmethod
+    def given_with_stripe(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if info.data.get("payments") is PaymentMethod.STRIPE and not key:
+            raise ValueError("is needed with CASEWORK_PAYMENTS=stripe")
+        return key
+
+    @field_validator("granting_secret")
+    @classmethod
+    def can_sign(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret and not is_signing_secret(secret.get_secret_value()):
+            raise ValueError(f"has to be whsec_ and at least {MIN_SIGNING_BYTES} bytes in base64")
+        return secret or None
 
     @property
     def keys_in(self) -> Path:
@@ -95,7 +131,8 @@ class Settings(BaseSettings):
     @property
     def effects(self) -> frozenset[EffectKind]:
         """What can be carried out with these settings."""
-        return LETTERS if self.smtp_url else frozenset()
+        letters = LETTERS if self.smtp_url else frozenset()
+        return letters | {EffectKind.PAY} if self.payments is PaymentMethod.STRIPE else letters
 
     @property
     def secret(self) -> bytes:
@@ -103,8 +140,17 @@ class Settings(BaseSettings):
 
 
 MIN_SECRET_CHARACTERS = 32
+MIN_SIGNING_BYTES = 24  # as Standard Webhooks asks for
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
+
+
+def is_signing_secret(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return secret.startswith("whsec_") and len(key) >= MIN_SIGNING_BYTES
 
 
 def is_unheard(url: str) -> bool:
