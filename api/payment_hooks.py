@@ -1,4 +1,4 @@
-"""What other systems tell the desk: how a refund ended, and that a compensation was granted. Signed, or not believed."""
+"""What other systems tell the desk, signed or not believed: how a refund ended, that a compensation was granted."""
 
 from typing import Annotated, Any
 

@@ -11,7 +11,7 @@ from api.payments import Order, Payment, PaymentRefused, Payments, PaymentStatus
 from storage import cases
 from storage.outbox import Effect
 from workflow import commands as c
-from workflow.cases import Case, Proposal, case_number_text, chain_of
+from workflow.cases import Case, Proposal, chain_of
 from workflow.effects import EffectKind
 from workflow.errors import CaseworkError, Refused, StaleVersion
 from workflow.events import PayoutBegun, PayoutFailed, PurchaseChanged, Recorded, Refunded
@@ -139,7 +139,7 @@ async def record(desk: Desk, payment: Payment, *, via: str) -> Told:
         except (StaleVersion, Refused):
             continue
         return Told.RECORDED
-    raise Unsettled(case_number_text(entry.case.number))
+    raise Unsettled(payment.case)
 
 
 async def told_already(desk: Desk, case: Case, proposal: Proposal, payment: Payment) -> Told | None:

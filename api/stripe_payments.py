@@ -46,6 +46,26 @@ class Sale(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
 
 
+class About(msgspec.Struct):
+    id: str = ""
+    metadata: dict[str, str] | None = None
+
+
+class Changed(msgspec.Struct):
+    object: About
+
+
+class Message(msgspec.Struct):
+    """As much of an event of Stripe's as is read."""
+
+    type: str
+    data: Changed
+
+
+# What the library raises at a body or a header that is none.
+GARBLED = (ValueError, AttributeError, TypeError, KeyError, IndexError, OverflowError, RecursionError)
+
+
 class StripePayments:
     name = "stripe"
 
@@ -89,9 +109,10 @@ class StripePayments:
     async def announced(self, body: bytes, signature: str) -> tuple[Payment, ...]:
         told = self.message(body, signature)
         if told.type in REFUND_EVENTS:
-            return await self.ask(lambda: self.read([told.data.object]))
+            ids = [told.data.object.id] if "casework_log" in (told.data.object.metadata or {}) else []
+            return await self.ask(lambda: self.read(ids))
         if told.type == "charge.refunded":
-            return await self.ask(lambda: self.read(self.refunds_of("charge", told.data.object.id)))
+            return await self.ask(lambda: self.read(self.asked_by_a_desk(told.data.object.id)))
         return ()
 
     async def refunds(self, since: datetime) -> AsyncIterator[Payment]:
@@ -129,9 +150,11 @@ class StripePayments:
     def refunds_of(self, kind: str, sale_id: str) -> Iterator[Any]:
         yield from self.client.v1.refunds.list({kind: sale_id, "limit": PAGE}).auto_paging_iter()
 
-    def read(self, refunds: Iterable[Any]) -> tuple[Payment, ...]:
-        """Those of a desk, as they stand: messages come late, twice and in any order."""
-        ids = [one.id for one in refunds if payment_of(one).log]
+    def asked_by_a_desk(self, charge: str) -> list[str]:
+        return [one.id for one in self.refunds_of("charge", charge) if payment_of(one).log]
+
+    def read(self, ids: Iterable[str]) -> tuple[Payment, ...]:
+        """As they stand: messages come late, twice and in any order."""
         return tuple(self.settled(self.client.v1.refunds.retrieve(one)) for one in ids)
 
     def settled(self, refund: Any) -> Payment:
@@ -166,13 +189,14 @@ class StripePayments:
                 return sale_of(kind, found[0])
         raise PaymentRefused("Stripe knows no payment for this purchase")
 
-    def message(self, body: bytes, signature: str) -> Any:
+    def message(self, body: bytes, signature: str) -> "Message":
         """Raises NotSigned."""
         if not self.webhook_secret:
             raise NotSigned("there is no secret to check the message's signature with")
         try:
-            return stripe.Webhook.construct_event(body, signature, self.webhook_secret, TOLERANCE)
-        except (stripe.SignatureVerificationError, ValueError, AttributeError, TypeError, KeyError) as wrong:
+            event = stripe.Webhook.construct_event(body, signature, self.webhook_secret, TOLERANCE)
+            return msgspec.convert(event.to_dict(), Message)
+        except (stripe.SignatureVerificationError, msgspec.ValidationError, *GARBLED) as wrong:
             raise NotSigned("the message is not signed by Stripe, or too old") from wrong
 
 

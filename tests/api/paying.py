@@ -79,10 +79,10 @@ class Till:
     async def approved(
         self, case_id: str = "A", amount: str = "300.00", reference: str = SALE, affected: str = "2000.00"
     ) -> Proposal:
-        """A refund that only has to be begun by somebody else. The purchase is a known one, or a new one of 20,000.00."""
+        """A refund that somebody else only has to begin. The purchase is a known one, or a new one of 20,000.00."""
         known = await self.desk.database.run(
             lambda connection: connection.exec_driver_sql(
-                "SELECT 1 FROM purchases WHERE reference = '" + reference + "'"  # noqa: S608 - made up by tests
+                "SELECT 1 FROM purchases WHERE reference = '" + reference + "'"
             ).first()
         )
         which: dict[str, Any] = {"purchase": None, "purchase_reference": reference}
@@ -142,12 +142,12 @@ class Till:
         raise AssertionError("nobody knows what became of the payout")
 
     async def record(self, effect: Effect, result: Done | Needless | Hopeless) -> None:
-        outcome = {
+        outcomes: dict[type[Result], EffectOutcome] = {
             Done: EffectOutcome.DONE,
             Needless: EffectOutcome.WITHHELD,
             Hopeless: EffectOutcome.DEAD,
-        }[type(result)]
-        settled = SettleEffect(effect=effect.id, fence=effect.fence, outcome=outcome)
+        }
+        settled = SettleEffect(effect=effect.id, fence=effect.fence, outcome=outcomes[type(result)])
         await self.desk.submit_as_system("worker", settled, via="timer")
 
 
@@ -203,7 +203,7 @@ class Dying:
 async def pay_and_die(desk: Desk, effect: Effect, dying: Dying) -> Result:
     """`pay` in a process that dies as `dying` says."""
     provider, submit = desk.payments, desk.ledger.submit
-    desk.payments, desk.ledger.submit = dying, dying.submit  # type: ignore[method-assign]
+    desk.payments, desk.ledger.submit = dying, dying.submit  # type: ignore[assignment,method-assign]
     try:
         return await pay(desk, effect)
     finally:

@@ -57,6 +57,7 @@ class StripeStandIn:
         self.messages: list[Json] = []
         self.worked = threading.Event()  # a refund has been made
         self.hold = threading.Event()  # what LATE and SLOW wait for, at most; set at the end
+        self.made = 0
         self.in_hand = 0
         self.quiet = threading.Condition()
 
@@ -187,9 +188,10 @@ class StripeStandIn:
         return sum(one["amount"] for one in made if one["status"] in OPEN)
 
     def new_refund(self, form: Json) -> Json:
+        self.made += 1
         sale = self.sales[form.get("payment_intent") or form["charge"]]
         refund = {
-            "id": f"re_{len(self.refunds) + 1}",
+            "id": f"re_{self.made}",
             "object": "refund",
             "amount": int(form["amount"]),
             "currency": sale["currency"],
@@ -265,10 +267,10 @@ class Requests(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     standin: StripeStandIn
 
-    def do_GET(self) -> None:  # noqa: N802 - as the library names it
+    def do_GET(self) -> None:
         self.serve(urlsplit(self.path).query)
 
-    def do_POST(self) -> None:  # noqa: N802 - as the library names it
+    def do_POST(self) -> None:
         self.serve(self.rfile.read(int(self.headers.get("content-length", 0))).decode())
 
     def serve(self, query: str) -> None:

@@ -361,7 +361,7 @@ async def test_either_a_person_ends_the_payout_or_the_worker_asks_for_it(till: T
         for effect in claimed if isinstance(claimed, list) else ():
             result = await pay(till.desk, effect)
             assert isinstance(result, Needless if not isinstance(ended, Exception) else Done)
-            await till.record(effect, result)  # type: ignore[arg-type]
+            await till.record(effect, result)
         till.service.clock.advance(days=1)
         for effect in await till.claimed():
             assert await pay(till.desk, effect) == Needless(code="payout_failed")
