@@ -201,7 +201,7 @@ async def read_case(call: ReadCall, case_id: str) -> Response:
     """The case as it stands, with what this reader may do next and why not."""
     entry = await found_entry(call, case_id)
     await call.desk.record_read(call, case_id, entry.case.version, "case")
-    view = v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context())
+    view = v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context(entry.case))
     # What is possible depends on the reader and the moment: never from a cache.
     return Answer(view, headers={"etag": f'"{entry.case.version}"', "cache-control": "no-store"})
 
@@ -222,7 +222,7 @@ async def list_transitions(call: ReadCall, case_id: str) -> Response:
     """Every trigger: whether this reader may fire it now, and if not, every reason."""
     entry = await found_entry(call, case_id)
     await call.desk.record_read(call, case_id, entry.case.version, "transitions")
-    allowed = permissions(entry.case, call.caller.actor, call.desk.clock(), await call.desk.context())
+    allowed = permissions(entry.case, call.caller.actor, call.desk.clock(), await call.desk.context(entry.case))
     headers = {"etag": f'"{entry.case.version}"'}
     return Answer(v.permission_views(allowed), headers=headers)
 

@@ -28,9 +28,10 @@ from storage.insights import Insights
 from storage.journal import Journal, journal_faults
 from storage.keys import KeyFolder
 from storage.ledger import Ledger
+from storage.outbox import is_payment_asked
 from storage.sequencer import Sequencer
 from storage.submissions import OutcomeUnknown, Receipt, Submission, Unauthorized, Unavailable
-from workflow.cases import chain_of
+from workflow.cases import Case, chain_of
 from workflow.commands import Command
 from workflow.desk import RecordRead, RecordRefusal
 from workflow.errors import StaleVersion
@@ -138,9 +139,15 @@ class Desk:
         """After a change that the next answer has to show."""
         self.known_directory = None
 
-    async def context(self) -> Context:
+    async def context(self, case: Case | None = None) -> Context:
+        """With what is known of the payment of this case, if it has one under way."""
         directory = await self.directory()
-        return Context(policies=directory.policies, people=directory.people)
+        is_paying = self.payments is not None and case is not None and case.payout_under_way is not None
+        return Context(
+            policies=directory.policies,
+            people=directory.people,
+            provider_is_asked=is_paying and case is not None and await is_payment_asked(self.database, case.chain),
+        )
 
     async def person_id(self, name: str | None) -> str | None:
         """A person's id from their id or address; unknown names are left for the rules to refuse."""

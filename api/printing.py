@@ -299,7 +299,9 @@ class Telling:
                 return f"answer by {answer_by}"
             case e.ConsultationScheduled(starts_at=starts_at, minutes=minutes):
                 return f"{minute(starts_at)}, {minutes} minutes"
-            case e.CompensationIssued(proposal=proposal) | e.PayoutFailed(proposal=proposal):
+            case e.CompensationIssued(proposal=proposal, confirmation=confirmation):
+                return f"{proposal}, {printable(confirmation)}" if confirmation else proposal
+            case e.PayoutFailed(proposal=proposal):
                 return proposal
             case e.Refunded(proposal=proposal, amount=amount, payment_reference=reference):
                 return f"{amount} for {proposal}, {printable(reference)}"

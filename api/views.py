@@ -133,6 +133,7 @@ class RemedyView(TypedDict):
     host: str | None
     accepted: bool | None
     ended: str | None
+    confirmation: str | None  # what the system that granted a compensation knows it by
 
 
 class DeadlineView(TypedDict):
@@ -335,6 +336,7 @@ def remedy_view(remedy: RemedyGiven, texts: dict[str, str]) -> RemedyView:
         "host": remedy.host,
         "accepted": remedy.accepted if isinstance(remedy.accepted, bool) else None,
         "ended": remedy.ended,
+        "confirmation": remedy.confirmation if isinstance(remedy.confirmation, str) else None,
     }
 
 

@@ -74,6 +74,7 @@ CLAIM_ON = {
     )
 }
 ANY_DUE = select(OUTBOX.id).where(OUTBOX.status == "waiting", OUTBOX.due_at <= text(":now")).limit(1)
+ASKED = text("SELECT 1 FROM outbox WHERE chain = :chain AND kind = 'pay' AND status = 'waiting' AND fence > 0")
 POSTPONE = text(
     "UPDATE outbox SET due_at = :due_at, failures = :failures, attempts = :attempts"
     " WHERE id = :id AND fence = :fence AND status = 'waiting'"
@@ -111,6 +112,11 @@ async def postpone(database: Database, effect: Effect, due_at: datetime, failure
         "attempts": msgspec.json.encode(attempts).decode(),
     }
     return await database.transact(lambda connection: bool(connection.execute(POSTPONE, parameters).rowcount))
+
+
+async def is_payment_asked(database: Database, chain: str) -> bool:
+    """Whether the payment provider has been asked for the case's refund, and has not answered yet."""
+    return await database.first(ASKED, {"chain": chain}) is not None
 
 
 async def forget(database: Database, before: datetime) -> None:

@@ -94,6 +94,8 @@ PARTS = {
     "mail": "Incoming mail",
     "operator": "The operator",
     "payments": "The payment provider",
+    "stripe": "Stripe",
+    "granting": "The granting system",
     "sign-in": "Sign-in",
     "erasures": "Erasing on schedule",
     "timers": "The clock",
@@ -143,8 +145,8 @@ def did_to_case(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"offered an adjustment, to be answered by {day(answer_by)}"
         case e.ConsultationScheduled(starts_at=starts_at, minutes=minutes, host=host):
             return f"booked {minutes} minutes with {person(host, names)} on {minute(starts_at)}"
-        case e.CompensationIssued(proposal=proposal):
-            return f"granted the compensation {proposal}"
+        case e.CompensationIssued(proposal=proposal, confirmation=confirmation):
+            return f"granted the compensation {proposal}" + (f", as {isolated(confirmation)}" if confirmation else "")
         case e.Refunded(amount=amount, payment_reference=reference):
             return f"confirmed that {sum_of(amount)} went back, as payment {isolated(reference)}"
         case e.Resumed(reason_code=code):
