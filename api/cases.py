@@ -202,7 +202,7 @@ async def read_case(call: ReadCall, case_id: str) -> Response:
     """The case as it stands, with what this reader may do next and why not."""
     entry = await found_entry(call, case_id)
     await call.desk.record_read(call, case_id, entry.case.version, "case")
-    view = v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context())
+    view = v.case_view(entry, call.caller.actor, call.desk.clock(), await call.desk.context(entry.case))
     # What is possible depends on the reader and the moment: never from a cache.
     return Answer(view, headers={"etag": f'"{entry.case.version}"', "cache-control": "no-store"})
 
@@ -223,7 +223,7 @@ async def list_transitions(call: ReadCall, case_id: str) -> Response:
     """Every trigger: whether this reader may fire it now, and if not, every reason."""
     entry = await found_entry(call, case_id)
     await call.desk.record_read(call, case_id, entry.case.version, "transitions")
-    allowed = permissions(entry.case, call.caller.actor, call.desk.clock(), await call.desk.context())
+    allowed = permissions(entry.case, call.caller.actor, call.desk.clock(), await call.desk.context(entry.case))
     headers = {"etag": f'"{entry.case.version}"'}
     return Answer(v.permission_views(allowed), headers=headers)
 
@@ -411,6 +411,19 @@ async def begin_payout(call: ChangeCall, case_id: str, proposal_id: str, body: i
 async def fail_payout(call: ChangeCall, case_id: str, proposal_id: str, body: i.ReasonIn) -> Response:
     """The payout did not happen: release the amount."""
     receipt = await call.desk.submit(call, c.FailPayout(proposal=proposal_id, reason=body.reason), case_id)
+    return await answer_with_part(call, receipt, "proposals", proposal_id)
+
+
+@router.post(
+    "/{case_id}/proposals/{proposal_id}/payment-reversals",
+    status_code=201,
+    response_model=v.ProposalView,
+    responses={201: {"headers": HEADERS}, **CHANGED},
+)
+@writes(c.ReversePayment, if_match=True)
+async def reverse_payment(call: ChangeCall, case_id: str, proposal_id: str, body: i.ReasonIn) -> Response:
+    """The money of a settled refund came back, and the case has moved on since; else it is resumed."""
+    receipt = await call.desk.submit(call, c.ReversePayment(proposal=proposal_id, reason=body.reason), case_id)
     return await answer_with_part(call, receipt, "proposals", proposal_id)
 
 

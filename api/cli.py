@@ -174,6 +174,11 @@ def moment(text: str) -> datetime:
         raise typer.BadParameter(str(bad)) from bad
 
 
+def day_or_moment(text: str) -> datetime:
+    """A day begins as it does in UTC."""
+    return moment(f"{text}T00:00:00Z" if "T" not in text.upper() else text)
+
+
 def staff_role(text: str) -> Role:
     if text not in STAFF_ROLES:
         raise typer.BadParameter(f"{text} is none of {', '.join(STAFF_ROLES)}")
@@ -974,6 +979,47 @@ def report(
         return await REPORTS[name](await Report.of(database, Sequencer(database), query))
 
     typer.echo(pretty(in_the_database(work)))
+
+
+@cli.command()
+def reconcile(
+    *,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=day_or_moment, metavar="DATE", help="Such as 2027-01-31; all there is, if not given."),
+    ] = None,
+    statement: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.csv", help="What the bank has: payment_reference, amount, currency."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One difference a line, as JSON.")] = False,
+) -> None:
+    """Compare the log's refunds with the payment provider's, or a bank statement's; exits with 1 if they differ."""
+    from api.database import opened
+    from api.payments import payments_of
+    from api.printing import print_differences
+    from api.reconciling import with_provider, with_statement
+    from storage import people
+    from storage.database import utc_now
+
+    settings = read_settings()
+
+    async def work() -> int:
+        async with opened(settings) as database:
+            now = utc_now()
+            if statement is not None:
+                return await print_differences(with_statement(database, statement, since, now), as_json=as_json)
+            provider = payments_of(settings)
+            if provider is None:
+                raise typer.BadParameter("refunds are paid by people: give the bank's --statement")
+            try:
+                name = (await people.directory(database)).log
+                found = with_provider(database, provider, name, since, now)
+                return await print_differences(found, as_json=as_json)
+            finally:
+                await provider.close()
+
+    raise typer.Exit(1 if asyncio.run(work()) else 0)
 
 
 def pretty(view: object) -> str:

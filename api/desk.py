@@ -19,6 +19,7 @@ from api.letters.post import Post
 from api.limits import ClientLimits, SignInLimits
 from api.live import Live
 from api.oidc import provider_of
+from api.payments import payments_of
 from api.settings import Settings
 from storage import cases, people, schema
 from storage.batch import Repeat
@@ -29,9 +30,10 @@ from storage.insights import Insights
 from storage.journal import Journal, journal_faults
 from storage.keys import KeyFolder
 from storage.ledger import Ledger
+from storage.outbox import is_payment_asked
 from storage.sequencer import Sequencer
 from storage.submissions import OutcomeUnknown, Receipt, Submission, Unauthorized, Unavailable
-from workflow.cases import chain_of
+from workflow.cases import Case, chain_of
 from workflow.commands import AddMessage, Command, OpenCase
 from workflow.desk import RecordRead, RecordRefusal
 from workflow.errors import StaleVersion
@@ -79,6 +81,7 @@ class Desk:
         self.provider = provider_of(settings, clock)
         self.receiving: Receiving | None = None  # where this process receives mail
         self.post = Post(settings, database)
+        self.payments = payments_of(settings)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
@@ -99,6 +102,8 @@ class Desk:
     async def close(self) -> None:
         self.ready = False
         await self.post.close()
+        if self.payments is not None:
+            await self.payments.close()
         await self.insights.close()
         await self.live.close()
         await self.sequencer.close()
@@ -141,9 +146,15 @@ class Desk:
         """After a change that the next answer has to show."""
         self.known_directory = None
 
-    async def context(self) -> Context:
+    async def context(self, case: Case | None = None) -> Context:
+        """With what is known of the payment of this case, if it has one under way."""
         directory = await self.directory()
-        return Context(policies=directory.policies, people=directory.people)
+        is_paying = self.payments is not None and case is not None and case.payout_under_way is not None
+        return Context(
+            policies=directory.policies,
+            people=directory.people,
+            provider_is_asked=is_paying and case is not None and await is_payment_asked(self.database, case.chain),
+        )
 
     async def person_id(self, name: str | None) -> str | None:
         """A person's id from their id or address; unknown names are left for the rules to refuse."""
@@ -198,8 +209,12 @@ class Desk:
         via: str,
         admin: bool = False,
         mail_refs: tuple[str, ...] = (),
+        expected: int | None = None,
     ) -> Receipt:
-        """For the desk's own machinery and the operator's command line."""
+        """For the desk's own machinery and the operator's command line.
+
+        Only on the version `expected`, if one is given. Raises StaleVersion.
+        """
         actor = system_actor(part)
         if admin:
             actor = msgspec.structs.replace(actor, roles=actor.roles | {Role.ADMIN})
@@ -209,6 +224,7 @@ class Desk:
             via=via,
             request=str(uuid.uuid4()),
             case_id=case_id,
+            expected=None if expected is None else frozenset({expected}),
             mail_refs=mail_refs,
         )
         outcome = await self.ledger.submit(submission)

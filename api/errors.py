@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from api.payments import NotSigned, ProviderSilent
 from storage.journal import CannotErase
 from storage.keys import CannotSign
 from storage.ledger import KeyInFlight
@@ -89,6 +90,7 @@ class Stale(CaseworkError):
 
 # Status, code and title of every error, most special first.
 STATUSES: tuple[tuple[type[Exception], int, str, str], ...] = (
+    (NotSigned, 400, "not_signed", "Not signed by whom it should be"),
     (Unauthorized, 401, "unauthorized", "Sign in first"),
     (NotFound, 404, "not_found", "Not found"),
     (Forbidden, 403, "forbidden", "Not for this role"),
@@ -105,6 +107,7 @@ STATUSES: tuple[tuple[type[Exception], int, str, str], ...] = (
     (DuplicateMail, 409, "duplicate_mail", "This mail has arrived before"),
     (OutcomeUnknown, 503, "outcome_unknown", "It is not known whether the change was made"),
     (Unavailable, 503, "unavailable", "The desk cannot do this now"),
+    (ProviderSilent, 503, "provider_silent", "The payment provider gives no answer"),
     (CannotSign, 503, "cannot_sign", "The log cannot be signed now"),
     (CannotErase, 503, "cannot_erase", "Nothing can be erased now"),
     (BrokenHistory, 503, "broken_log", "The log is not as it was written"),
@@ -207,11 +210,16 @@ def respond(failure: Exception, request: Request) -> Response:
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """For OpenAPI: what a route can answer besides success. Every one can answer 401, 403 and 503."""
+    return documented_alone(401, 403, 503, *statuses)
+
+
+def documented_alone(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """As `documented`, for a route that asks nobody who they are."""
     return {
         status: {
             "description": ", ".join(code for code, its_status in CODES.items() if its_status == status),
             **({"headers": HEADERS_OF[status]} if status in HEADERS_OF else {}),
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in sorted({401, 403, 503, *statuses})
+        for status in sorted({*statuses})
     }

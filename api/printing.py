@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from api.demo import Pass
     from api.erasures import ErasureView
     from api.mail_intake import Summary
+    from api.reconciling import Difference
     from api.replaying import Reasons, Replay, Stretched
     from storage.cuts import Cut
     from storage.verify import Report
 
 ERASED = "(erased)"
 MOST_CHARACTERS = 280  # of one text in a history
+MOST_DIFFERENCES = 200  # on a terminal
 WIDEST = 140  # columns: longer lines are hard to follow
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 # They would change the order in which the rest of the line is read.
@@ -146,6 +148,28 @@ def print_report(report: "Report") -> None:
             say(f"  {one.field}: stored is {value_text(one.stored)}, the log says {value_text(one.logged)}", wrong=True)
     if more := report.fault_count - len(report.faults):
         say(f"and {more} more", wrong=True)
+
+
+async def print_differences(found: AsyncIterator["Difference"], *, as_json: bool) -> int:
+    """How many there were. In a pipe each is a line of its own, as soon as it is known."""
+    console, table, count = out(), plain_table("What", "Reference", "Case", "Ledger", "Other side"), 0
+    async for one in found:
+        count += 1
+        cells = (words(one.what), one.reference, f"{one.case} {one.proposal}".strip(), one.ledger, one.other)
+        if as_json:
+            sys.stdout.write(f"{msgspec.json.encode(one).decode()}\n")
+        elif not console.is_terminal:
+            sys.stdout.write("\t".join(map(printable, cells)) + "\n")
+        elif count <= MOST_DIFFERENCES:
+            table.add_row(*map(printable, cells))
+    if as_json:
+        return count
+    if table.row_count:
+        console.print(table)
+    if count > MOST_DIFFERENCES and console.is_terminal:
+        say(f"and {count - MOST_DIFFERENCES:,} more")
+    say(f"{count:,} differences" if count else "no differences", wrong=bool(count))
+    return count
 
 
 def print_erasures(erasures: Sequence["ErasureView"], also_in: Sequence[str], otherwise: str) -> None:
@@ -281,7 +305,9 @@ class Telling:
                 return f"{len(slots)} slots from {minute(slots[0])}, {minutes} minutes"
             case e.ConsultationAttended(attended=attended):
                 return "the client came" if attended else "the client did not come"
-            case e.CompensationIssued(proposal=proposal) | e.PayoutFailed(proposal=proposal):
+            case e.CompensationIssued(proposal=proposal, confirmation=confirmation):
+                return f"{proposal}, {printable(confirmation)}" if confirmation else proposal
+            case e.PayoutFailed(proposal=proposal):
                 return proposal
             case e.Refunded(proposal=proposal, amount=amount, payment_reference=reference):
                 return f"{amount} for {proposal}, {printable(reference)}"

@@ -146,6 +146,10 @@ def documented_call(_: Annotated[Any, BEARER] = None) -> None:
     """For reading, and for writing what may be written again."""
 
 
+def documented_message() -> None:
+    """For what another system tells, which signs it instead."""
+
+
 def documented_write(_: Annotated[Any, BEARER] = None, __: Annotated[str | None, KEY] = None) -> None:
     """For making something."""
 
@@ -161,6 +165,7 @@ def documented_change(
 
 
 ReadCall = Annotated[Call, Depends(documented_call)]
+SignedCall = Annotated[Call, Depends(documented_message)]
 PutCall = Annotated[Call, Depends(documented_call)]
 WriteCall = Annotated[Call, Depends(documented_write)]  # takes an Idempotency-Key
 ReplaceCall = Annotated[Call, Depends(documented_replacement)]  # needs If-Match

@@ -1,6 +1,9 @@
 """Settings: one typed class, read from CASEWORK_* at start and passed in."""
 
+import base64
+import binascii
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -80,6 +83,11 @@ class MailboxSettings(BaseModel):
         return unquote(urlsplit(self.url).path.removeprefix("/")) or "INBOX"
 
 
+class PaymentMethod(StrEnum):
+    MANUAL = "manual"  # a person pays, and confirms it with the payment's reference
+    STRIPE = "stripe"
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CASEWORK_", extra="ignore")
 
@@ -133,6 +141,20 @@ class Settings(BaseSettings):
     oidc_client_id: str = Field(default="", validate_default=True, description="as the provider knows the desk")
     oidc_client_secret: SecretStr | None = None
     oidc_name: str = Field(default="single sign-on", description="what the button on the sign-in page says it is")
+    payments: PaymentMethod = Field(
+        default=PaymentMethod.MANUAL, description="how approved refunds are paid: manual or stripe"
+    )
+    stripe_key: SecretStr | None = Field(
+        default=None, validate_default=True, description="a secret or restricted key that may make and read refunds"
+    )
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None, description="of the endpoint /v1/payments/stripe; without it refunds are only polled"
+    )
+    stripe_url: str | None = Field(default=None, description="where Stripe's API is, if not where it always is")
+    granting_secret: SecretStr | None = Field(
+        default=None,
+        description="whsec_…: what a system that grants compensations signs its confirmations with (Standard Webhooks)",
+    )
     verify_every: float | None = Field(
         default=None, gt=0, description="hours between the verifications that serve makes; if not set, none"
     )
@@ -195,7 +217,7 @@ class Settings(BaseSettings):
             raise ValueError(f"is none that letters are written in: {', '.join(codes())}")
         return code
 
-    @field_validator("public_url", "oidc_issuer")
+    @field_validator("public_url", "oidc_issuer", "stripe_url")
     @classmethod
     def unheard_by_others(cls, url: str | None) -> str | None:
         if url and not is_unheard(url):
@@ -208,6 +230,20 @@ class Settings(BaseSettings):
         if info.data.get("oidc_issuer") and not client_id:
             raise ValueError("is needed with CASEWORK_OIDC_ISSUER")
         return client_id
+
+    @field_validator("stripe_key")
+    @classmethod
+    def given_with_stripe(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if info.data.get("payments") is PaymentMethod.STRIPE and not key:
+            raise ValueError("is needed with CASEWORK_PAYMENTS=stripe")
+        return key
+
+    @field_validator("granting_secret")
+    @classmethod
+    def can_sign(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret and not is_signing_secret(secret.get_secret_value()):
+            raise ValueError(f"has to be whsec_ and at least {MIN_SIGNING_BYTES} bytes in base64")
+        return secret or None
 
     @property
     def keys_in(self) -> Path:
@@ -223,7 +259,8 @@ class Settings(BaseSettings):
     @property
     def effects(self) -> frozenset[EffectKind]:
         """What can be carried out with these settings."""
-        return LETTERS if self.smtp_url else frozenset()
+        letters = LETTERS if self.smtp_url else frozenset()
+        return letters | {EffectKind.PAY} if self.payments is PaymentMethod.STRIPE else letters
 
     @property
     def secret(self) -> bytes:
@@ -231,6 +268,7 @@ class Settings(BaseSettings):
 
 
 MIN_SECRET_CHARACTERS = 32
+MIN_SIGNING_BYTES = 24  # as Standard Webhooks asks for
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
@@ -244,6 +282,14 @@ def lmtp_place(place: str) -> tuple[str, int]:
 
 
 MAX_PORT = 65535
+
+
+def is_signing_secret(secret: str) -> bool:
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return secret.startswith("whsec_") and len(key) >= MIN_SIGNING_BYTES
 
 
 def is_unheard(url: str) -> bool:

@@ -145,6 +145,7 @@ class RemedyView(TypedDict):
     moved: list[datetime]
     attended: bool | None
     ended: str | None
+    confirmation: str | None  # what the system that granted a compensation knows it by
 
 
 class SlotsView(TypedDict):
@@ -362,6 +363,7 @@ def remedy_view(remedy: RemedyGiven, texts: dict[str, str]) -> RemedyView:
         "moved": list(remedy.moves),
         "attended": remedy.attended if isinstance(remedy.attended, bool) else None,
         "ended": remedy.ended,
+        "confirmation": remedy.confirmation if isinstance(remedy.confirmation, str) else None,
     }
 
 

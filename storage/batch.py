@@ -106,10 +106,11 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     finding: str = ""  # the chain of one, which this adds to
     mail: str = ""  # the chain of one that was set aside, and what is kept of it
     effect: int = 0  # of the outbox
+    payment: bool = False  # whether the payment provider has been asked for the case's refund
 
     @property
     def nothing(self) -> bool:
-        return not (self.purchases or self.hosts or self.cases or self.kept or self.finding or self.mail or self.effect)
+        return self == NOTHING
 
 
 # Of which identity a provider's issuer and subject are.
@@ -127,6 +128,9 @@ EFFECT = """
     SELECT o.id, o.chain, o.seq, o.kind, o.target, o.status, o.fence, e.body FROM outbox AS o
     JOIN events AS e ON e.chain = o.chain AND e.seq = o.seq WHERE o.id = {}
 """
+
+# The payments of a case that may be made, and how often each has been claimed. With the place of the case's chain.
+PAYMENTS = "SELECT fence FROM outbox WHERE chain = {} AND kind = 'pay' AND status = 'waiting'"
 
 # Of one chain, oldest first. With the place of its name.
 HISTORY = "SELECT body, hash FROM events WHERE chain = {} ORDER BY seq"
@@ -154,7 +158,9 @@ def needs_of(submission: Submission, case: Case | None) -> Needs:
         case c.OpenCase() | c.RecordPurchase():
             named = named_purchase(command)
             return Needs(purchases=tuple({*recorded, *((named,) if named else ())}))
-        case c.CheckPurchase() | c.BeginPayout() | c.FailPayout():
+        case c.FailPayout():
+            return Needs(purchases=recorded, payment=True)
+        case c.CheckPurchase() | c.BeginPayout() | c.ReversePayment():
             return Needs(purchases=recorded)
         case c.LinkCase(case=other):
             return Needs(cases=(other,))
@@ -174,7 +180,7 @@ def needs_to_fire(command: c.Fire, recorded: tuple[str, ...], host: str) -> Need
     """`recorded` is the case's purchase, `host` who would hold a consultation."""
     match command.trigger, command.data:
         case Trigger.REFUND, _:
-            return Needs(purchases=recorded)
+            return Needs(purchases=recorded, payment=True)
         case Trigger.RESUME, c.ResumeData(reason_code=ResumeReason.PAYMENT_FAILED):
             return Needs(purchases=recorded)
         case Trigger.SCHEDULE_CONSULTATION, _:
@@ -204,6 +210,7 @@ class Loaded(msgspec.Struct, kw_only=True):
     findings: dict[str, Finding] = msgspec.field(default_factory=dict)  # by chain
     mails: dict[str, list[Recorded]] = msgspec.field(default_factory=dict)  # set aside; their events by chain
     effects: dict[int, Pending] = msgspec.field(default_factory=dict)  # of the outbox, by number
+    asked: dict[str, bool] = msgspec.field(default_factory=dict)  # chain → whether the provider is asked for a refund
     keys: dict[str, Row] = msgspec.field(default_factory=dict)  # key → (fingerprint, chain, seq, version)
     mail_refs: set[str] = msgspec.field(default_factory=set)  # which of those that are to be remembered are known
     known_addresses: set[str] = msgspec.field(default_factory=set)  # which of those of new people are somebody's
@@ -330,6 +337,7 @@ class Batch:
                 slot for host in needs.hosts for slot in loaded.slots.get(host, ()) if slot.case != submission.case_id
             ),
             known_cases=frozenset(loaded.known_cases),
+            provider_is_asked=bool(case and needs.payment and loaded.asked.get(case.chain)),
             kept=self.kept(case) if case and needs.kept else (),
         )
 

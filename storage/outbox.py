@@ -89,6 +89,7 @@ LISTED = (
     .order_by(OUTBOX.id.desc())
     .limit(bindparam("limit"))
 )
+ASKED = text("SELECT 1 FROM outbox WHERE chain = :chain AND kind = 'pay' AND status = 'waiting' AND fence > 0")
 POSTPONE = text(
     "UPDATE outbox SET due_at = :due_at, failures = :failures, attempts = :attempts"
     " WHERE id = :id AND fence = :fence AND status = 'waiting'"
@@ -172,6 +173,11 @@ async def count_dead(database: Database, limit: int) -> int:
     """Of all, as far as `limit`."""
     row = await database.first(DEAD, {"limit": limit})
     return row[0] if row else 0
+
+
+async def is_payment_asked(database: Database, chain: str) -> bool:
+    """Whether the payment provider has been asked for the case's refund, and has not answered yet."""
+    return await database.first(ASKED, {"chain": chain}) is not None
 
 
 async def forget(database: Database, before: datetime) -> None:

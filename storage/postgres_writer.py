@@ -28,6 +28,7 @@ from storage.batch import (
     LETTER_KINDS,
     NO_EFFECTS,
     OUTBOX_COLUMNS,
+    PAYMENTS,
     Batch,
     Loaded,
     Repeat,
@@ -482,6 +483,7 @@ class PostgresWriter:
         await self.load_finding(connection, loaded, needs.finding)
         await self.load_mail(connection, loaded, needs.mail)
         await self.load_effect(connection, loaded, needs.effect)
+        await self.load_payment(connection, loaded, fresh.case.chain if fresh and needs.payment else "")
         refs = await connection.fetch(
             "SELECT key FROM mail_refs WHERE key = ANY($1::text[])", list(submission.mail_refs)
         )
@@ -583,6 +585,12 @@ class PostgresWriter:
     async def load_effect(connection: "asyncpg.Connection[Any]", loaded: Loaded, number: int) -> None:
         for row in await connection.fetch(f"{EFFECT.format('$1')} FOR UPDATE OF o", number) if number else ():
             loaded.effects[number] = effect_of(tuple(row))
+
+    @staticmethod
+    async def load_payment(connection: "asyncpg.Connection[Any]", loaded: Loaded, chain: str) -> None:
+        """Whoever is about to claim one has been before us, or waits."""
+        for row in await connection.fetch(f"{PAYMENTS.format('$1')} FOR UPDATE", chain) if chain else ():
+            loaded.asked[chain] = loaded.asked.get(chain, False) or row["fence"] > 0
 
     @staticmethod
     async def numbers(connection: "asyncpg.Connection[Any]", count: int) -> list[int]:

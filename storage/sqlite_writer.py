@@ -26,6 +26,7 @@ from storage.batch import (
     MOVING_COLUMNS,
     NO_EFFECTS,
     OUTBOX_COLUMNS,
+    PAYMENTS,
     Batch,
     Loaded,
     effect_of,
@@ -335,6 +336,7 @@ class SqliteWriter:
         if needs.effect and needs.effect not in loaded.effects:
             row = self.connection.execute(EFFECT.format("?"), (needs.effect,)).fetchone()
             loaded.effects |= {needs.effect: effect_of(row)} if row else {}
+        self.load_payment(loaded, entry.case.chain if entry and needs.payment else "")
         for reference in needs.purchases:
             if reference not in loaded.linked:
                 self.load_purchase(loaded, reference)
@@ -358,6 +360,11 @@ class SqliteWriter:
         pair = (command.issuer, command.subject)
         if found := self.connection.execute(KNOWN_IDENTITY.format("?", "?"), pair).fetchone():
             loaded.known_identities.setdefault(pair, found[0])
+
+    def load_payment(self, loaded: Loaded, chain: str) -> None:
+        if chain and chain not in loaded.asked:
+            claims = self.connection.execute(PAYMENTS.format("?"), (chain,)).fetchall()
+            loaded.asked[chain] = any(fence for (fence,) in claims)
 
     def load_purchase(self, loaded: Loaded, reference: str) -> None:
         row = self.connection.execute("SELECT body FROM purchases WHERE reference = ?", (reference,)).fetchone()

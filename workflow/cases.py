@@ -143,6 +143,7 @@ class RemedyGiven(msgspec.Struct, frozen=True, kw_only=True):
     # Of a consultation: when it was moved, and whether the client came.
     moved: tuple[datetime, ...] | msgspec.UnsetType = msgspec.UNSET
     attended: bool | msgspec.UnsetType = msgspec.UNSET
+    confirmation: str | msgspec.UnsetType = msgspec.UNSET  # what the system that granted a compensation knows it by
 
     @property
     def ends_at(self) -> datetime | None:
@@ -286,7 +287,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_new_mail(self) -> bool:
-        """Whether the client, or a letter to them that came back, waits for somebody to answer."""
+        """Whether the client, or a letter or money of theirs that came back, waits for somebody to answer."""
         return not self.is_answered if self.closed_at is None else self.mail_after_closing is True
 
     @property

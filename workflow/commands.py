@@ -43,6 +43,7 @@ class ScheduleConsultationData(TriggerData, frozen=True, kw_only=True):
 
 class IssueCompensationData(TriggerData, frozen=True, kw_only=True):
     proposal: str | None
+    confirmation: str = ""  # what the system that granted it knows it by; no person states one
 
 
 class RefundData(TriggerData, frozen=True, kw_only=True):
@@ -52,6 +53,7 @@ class RefundData(TriggerData, frozen=True, kw_only=True):
 
 class ResumeData(TriggerData, frozen=True, kw_only=True):
     reason_code: ResumeReason
+    payment_reference: str = ""  # of the payment that a provider takes back; a person means the last one
 
 
 class CloseData(TriggerData, frozen=True, kw_only=True):
@@ -149,6 +151,17 @@ class BeginPayout(Command, frozen=True, kw_only=True):
 class FailPayout(Command, frozen=True, kw_only=True):
     proposal: str
     reason: str
+
+
+class ReversePayment(Command, frozen=True, kw_only=True):
+    """The money of a settled refund came back, and the state of its case does not rest on it (any more).
+
+    A provider names the payment, and takes back only its own.
+    """
+
+    proposal: str
+    reason: str
+    payment_reference: str = ""
 
 
 class WithdrawProposal(Command, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from workflow.guards import (
     ask,
     case_is_investigated,
     case_is_open,
+    case_stands_without_it,
     client_has_not_come,
     consultation_has_begun,
     consultation_is_booked,
@@ -46,11 +47,15 @@ from workflow.guards import (
     no_other_consultation_overlaps,
     no_payout_under_way,
     offer_can_be_answered,
+    payment_is_not_with_the_provider,
     proposal_is_approved,
     proposal_is_not_void,
     proposal_is_open,
+    provider_reverses_its_own_refund,
+    refund_was_paid,
     refuse_amount,
     refuse_assignee,
+    reversed_by_another_person,
     settled_by_another_person,
     shares_of,
     there_is_a_purchase,
@@ -129,6 +134,7 @@ def require_target(case: Case, command: c.Command) -> None:
             c.GiveVerdict(proposal=proposal)
             | c.BeginPayout(proposal=proposal)
             | c.FailPayout(proposal=proposal)
+            | c.ReversePayment(proposal=proposal)
             | c.WithdrawProposal(proposal=proposal)
         ):
             found, what = case.proposal(proposal) is not None, "proposal"
@@ -349,7 +355,7 @@ def schedule_consultation(attempt: Attempt, data: c.ScheduleConsultationData) ->
 
 
 def issue_compensation(_: Attempt, data: c.IssueCompensationData) -> Outcome:
-    return e.CompensationIssued(proposal=data.proposal or ""), {}, ()
+    return e.CompensationIssued(proposal=data.proposal or "", confirmation=data.confirmation), {}, ()
 
 
 def refund(attempt: Attempt, data: c.RefundData) -> Outcome:
@@ -374,15 +380,23 @@ def refund(attempt: Attempt, data: c.RefundData) -> Outcome:
 
 
 def resume(attempt: Attempt, data: c.ResumeData) -> Outcome:
-    event = e.Resumed(reason_code=data.reason_code, update_due=attempt.update_due())
+    reference = data.payment_reference
+    event = e.Resumed(reason_code=data.reason_code, update_due=attempt.update_due(), payment_reference=reference)
     if data.reason_code is not ResumeReason.PAYMENT_FAILED:
         return event, {}, ()
-    case, proposal = attempt.case, last_settled_refund(attempt.case)
-    if proposal is None or case.purchase is None:  # the guards have seen to it
+    proposal = last_settled_refund(attempt.case)
+    if proposal is None:  # the guards have seen to it
         raise NotFound("proposal")
-    sums = replace(case.purchase, refunded_minor=case.purchase.refunded_minor - proposal.amount.amount_minor)
-    reversal = e.Draft(data=e.PaymentReversed(proposal=proposal.id, amount=proposal.amount))
-    return event, {}, (reversal, *purchase_drafts(attempt, sums, "sums"))
+    return event, {}, reversal(attempt, e.PaymentReversed(proposal=proposal.id, amount=proposal.amount), {})
+
+
+def reversal(attempt: Attempt, data: e.PaymentReversed, texts: dict[str, str]) -> Drafts:
+    """The money is the agency's again, in the case and in every other one of the purchase."""
+    purchase = attempt.case.purchase
+    if purchase is None:  # the guards have seen to it
+        raise NotFound("purchase")
+    sums = replace(purchase, refunded_minor=purchase.refunded_minor - data.amount.amount_minor)
+    return (e.Draft(data=data, personal=texts), *purchase_drafts(attempt, sums, "sums"))
 
 
 def close(attempt: Attempt, data: c.CloseData) -> Outcome:
@@ -626,10 +640,29 @@ def fail_payout(attempt: Attempt, command: c.FailPayout) -> Drafts:
         raise NotFound("proposal")
     if proposal.status is not ProposalStatus.PAYING:
         raise GuardRefused(Refusal(code="payout_is_under_way", text="no payout of this proposal is under way"))
+    attempt.demand(payment_is_not_with_the_provider, proposal=proposal)
     return (
         e.Draft(data=e.PayoutFailed(proposal=proposal.id), personal={"reason": command.reason}),
         *purchase_drafts(attempt, reserve(case, -proposal.amount.amount_minor), "sums"),
     )
+
+
+def reverse_payment(attempt: Attempt, command: c.ReversePayment) -> Drafts:
+    """Whatever became of the case since, the books are right again."""
+    proposal = attempt.case.proposal(command.proposal)
+    if proposal is None:
+        raise NotFound("proposal")
+    reference = command.payment_reference
+    attempt.demand(
+        refund_was_paid,
+        case_stands_without_it,
+        reversed_by_another_person,
+        provider_reverses_its_own_refund,
+        proposal=proposal,
+        data=c.ResumeData(reason_code=ResumeReason.PAYMENT_FAILED, payment_reference=reference),
+    )
+    data = e.PaymentReversed(proposal=proposal.id, amount=proposal.amount, payment_reference=reference)
+    return reversal(attempt, data, {"reason": command.reason})
 
 
 def reserve(case: Case, amount_minor: int) -> Purchase:
@@ -954,6 +987,7 @@ DECISIONS: dict[type[c.Command], Callable[[Attempt, Any], Drafts]] = {
     c.GiveVerdict: give_verdict,
     c.BeginPayout: begin_payout,
     c.FailPayout: fail_payout,
+    c.ReversePayment: reverse_payment,
     c.WithdrawProposal: withdraw_proposal,
     c.Assign: assign,
     c.Recategorize: recategorize,
@@ -986,6 +1020,7 @@ COMMAND_ROLES: dict[type[c.Command], frozenset[Role]] = {
     c.GiveVerdict: APPROVERS,
     c.BeginPayout: PAYERS,
     c.FailPayout: SETTLERS,
+    c.ReversePayment: SETTLERS,
     c.WithdrawProposal: RECORDERS,
     c.Assign: WORKERS,
     c.Recategorize: RECORDERS,
@@ -1020,6 +1055,7 @@ REQUIRED_TEXTS: dict[type[c.Command | c.TriggerData], tuple[str, ...]] = {
     c.GiveVerdict: ("reason",),
     c.BeginPayout: ("reason",),
     c.FailPayout: ("reason",),
+    c.ReversePayment: ("reason",),
     c.WithdrawProposal: ("reason",),
     c.CorrectRequestedAt: ("reason",),
     c.WaiveAnswer: ("reason",),

@@ -54,6 +54,7 @@ class ConsultationScheduled(EventData, frozen=True, kw_only=True, omit_defaults=
 
 class CompensationIssued(EventData, frozen=True, kw_only=True, omit_defaults=True):
     proposal: str
+    confirmation: str = ""  # what the system that granted it knows it by, if one said so
 
 
 class Refunded(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -66,6 +67,7 @@ class Refunded(EventData, frozen=True, kw_only=True, omit_defaults=True):
 class Resumed(EventData, frozen=True, kw_only=True, omit_defaults=True):
     reason_code: ResumeReason
     update_due: datetime
+    payment_reference: str = ""  # of the payment that its provider took back
 
 
 class Closed(EventData, frozen=True, kw_only=True, omit_defaults=True):
@@ -145,6 +147,7 @@ class ProposalWithdrawn(EventData, frozen=True, kw_only=True, omit_defaults=True
 class PaymentReversed(EventData, frozen=True, kw_only=True, omit_defaults=True):
     proposal: str
     amount: Money
+    payment_reference: str = ""  # of the payment that its provider took back
 
 
 # The case itself and the conversation.

@@ -65,6 +65,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     linked: tuple[Case, ...] = ()  # the other cases that share the purchase concerned
     calendar: tuple[Slot, ...] = ()  # of the person who would hold the consultation
     known_cases: frozenset[str] = frozenset()  # which of the cases that the command names exist
+    provider_is_asked: bool = False  # for the case's refund, and has not answered yet
     kept: tuple[tuple[int, str], ...] = ()  # the seq and field of all texts and files of the case that can be erased
 
     def settings_now(self, now: datetime) -> Settings:
@@ -395,7 +396,7 @@ def settled_by_another_person(ctx: GuardContext) -> Refusal | None:
 def reversed_by_another_person(ctx: GuardContext) -> Refusal | None:
     if not isinstance(ctx.data, ResumeData) or ctx.data.reason_code is not ResumeReason.PAYMENT_FAILED:
         return None
-    proposal = last_settled_refund(ctx.case)
+    proposal = reversed_refund(ctx)
     if proposal is None or ctx.actor.key != proposal.proposed_by:
         return None
     return Refusal(
@@ -412,6 +413,52 @@ def payment_failed_only_from_refunded(ctx: GuardContext) -> Refusal | None:
     if ctx.case.state is CaseState.REFUNDED:
         return None
     return Refusal(code="payment_failed_only_from_refunded", text="no payment has been made that could have failed")
+
+
+def provider_reverses_its_own_refund(ctx: GuardContext) -> Refusal | None:
+    """A payment provider knows that money came back only of the very payment that it made."""
+    data = ctx.data
+    if not isinstance(data, ResumeData) or data.reason_code is not ResumeReason.PAYMENT_FAILED:
+        return None
+    refund = reversed_refund(ctx)
+    if ctx.actor.may(PAYERS) or (refund is not None and refund.payment_reference == data.payment_reference):
+        return None
+    return Refusal(
+        code="provider_reverses_its_own_refund",
+        text="the refund was not made by this payment; an approver can say that it came back",
+        clause="P6",
+        who=APPROVER_ONLY,
+    )
+
+
+def refund_was_paid(ctx: GuardContext) -> Refusal | None:
+    proposal = ctx.proposal
+    if proposal and proposal.remedy is RemedyKind.REFUND and proposal.status is ProposalStatus.SETTLED:
+        return None
+    return Refusal(code="refund_was_paid", text="no money has left for this proposal that could have come back")
+
+
+def case_stands_without_it(ctx: GuardContext) -> Refusal | None:
+    """A case that is refunded by this very payment is taken up again; any other state stays as it is."""
+    if ctx.case.state is not CaseState.REFUNDED or ctx.proposal != last_settled_refund(ctx.case):
+        return None
+    return Refusal(
+        code="case_stands_without_it",
+        text="the case is refunded by this payment; resume it, as payment failed",
+        who=APPROVER_ONLY,
+    )
+
+
+def payment_is_not_with_the_provider(ctx: GuardContext) -> Refusal | None:
+    """A person who ended a payout that the provider may still carry out would have it paid twice."""
+    if not ctx.context.provider_is_asked or not ctx.actor.may(PAYERS):
+        return None
+    return Refusal(
+        code="payment_is_not_with_the_provider",
+        text="the payment provider has been asked for this refund and has not answered yet; its answer ends the payout",
+        clause="P6",
+        who=(Role.SYSTEM,),
+    )
 
 
 def approved_by_another_person(ctx: GuardContext) -> Refusal | None:
@@ -576,6 +623,11 @@ def last_settled_refund(case: Case) -> Proposal | None:
     """The one that was paid last, whichever was proposed last."""
     paid = (case.proposal(remedy.proposal) for remedy in reversed(case.remedies) if remedy.kind is RemedyKind.REFUND)
     return next((one for one in paid if one is not None and one.status is ProposalStatus.SETTLED), None)
+
+
+def reversed_refund(ctx: GuardContext) -> Proposal | None:
+    """The one whose money came back: as named, or else the last."""
+    return ctx.proposal or last_settled_refund(ctx.case)
 
 
 def with_data(ctx: GuardContext, data: TriggerData) -> GuardContext:

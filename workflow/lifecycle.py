@@ -9,7 +9,13 @@ import msgspec
 from transitions import EventData, Machine, MachineError
 
 from workflow.canonical import canonical
-from workflow.commands import TRIGGER_DATA, ResumeData, ScheduleConsultationData, TriggerData
+from workflow.commands import (
+    TRIGGER_DATA,
+    IssueCompensationData,
+    ResumeData,
+    ScheduleConsultationData,
+    TriggerData,
+)
 from workflow.errors import GuardRefused, NoSuchTransition, Refusal
 from workflow.events import Edge
 from workflow.guards import (
@@ -23,10 +29,12 @@ from workflow.guards import (
     no_payout_under_way,
     no_show_was_not_attended,
     payment_failed_only_from_refunded,
+    payment_is_not_with_the_provider,
     proposal_is_approved,
     proposal_is_not_void,
     proposal_is_of_this_remedy,
     provider_confirms_a_begun_payout,
+    provider_reverses_its_own_refund,
     resolution_fits_state,
     reversed_by_another_person,
     settled_by_another_person,
@@ -36,7 +44,7 @@ from workflow.guards import (
     within_reopening_days,
     words,
 )
-from workflow.roles import CLIENTS, PAYERS, SETTLERS, WORKERS, Role, in_order
+from workflow.roles import CLIENTS, PAYERS, SETTLERS, SYSTEMS, WORKERS, Role, in_order
 from workflow.states import REMEDY_STATES, CaseState, ResumeReason, Trigger
 
 # The library logs every step at INFO, which costs three times the step itself.
@@ -57,15 +65,16 @@ class Transition(msgspec.Struct, frozen=True):
         return TRIGGER_DATA[self.trigger]
 
     def roles_for(self, data: TriggerData | None) -> frozenset[Role]:
-        """`resume` is a worker's, but only somebody who pays can say that a payment failed.
+        """`resume` is a worker's, but only whoever pays can say that a payment failed.
 
-        A client may book what a worker has proposed: that one has agreed to it, and the guards see to the rest.
+        What a compensation was granted as, only the system that granted it can say. A client may book what a worker
+        has proposed: that one has agreed to it, and the guards see to the rest.
         """
         match data:
-            case ResumeData(reason_code=ResumeReason.PAYMENT_FAILED):
-                return PAYERS
-            case ResumeData():
-                return WORKERS
+            case ResumeData(reason_code=code):
+                return SETTLERS if code is ResumeReason.PAYMENT_FAILED else WORKERS
+            case IssueCompensationData(confirmation=confirmation):
+                return SYSTEMS if confirmation else WORKERS | PAYERS
             case ScheduleConsultationData(slot_of=int()):
                 return self.roles | CLIENTS
             case _:
@@ -100,7 +109,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         Trigger.ISSUE_COMPENSATION,
         CaseState.INVESTIGATING,
         CaseState.COMPENSATION_ISSUED,
-        WORKERS | {Role.APPROVER},
+        WORKERS | SETTLERS,
         (proposal_is_of_this_remedy, proposal_is_not_void, proposal_is_approved, no_payout_under_way),
     ),
     Transition(
@@ -118,6 +127,7 @@ TRANSITIONS: tuple[Transition, ...] = (
             facts_are_checked,
             within_maximum,
             no_payout_under_way,
+            payment_is_not_with_the_provider,
         ),
     ),
     # A remedy that did not help leads back to the facts, never straight to another remedy.
@@ -126,8 +136,13 @@ TRANSITIONS: tuple[Transition, ...] = (
             Trigger.RESUME,
             state,
             CaseState.INVESTIGATING,
-            WORKERS | PAYERS,
-            (payment_failed_only_from_refunded, reversed_by_another_person, no_show_was_not_attended),
+            WORKERS | SETTLERS,
+            (
+                payment_failed_only_from_refunded,
+                reversed_by_another_person,
+                provider_reverses_its_own_refund,
+                no_show_was_not_attended,
+            ),
         )
         for state in REMEDY_STATES
     ),

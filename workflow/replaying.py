@@ -22,7 +22,7 @@ from workflow.cases import (
     pointer,
 )
 from workflow.errors import BrokenHistory
-from workflow.states import CaseState, ProposalStatus, RemedyKind, Verdict
+from workflow.states import CaseState, ProposalStatus, RemedyKind, ResumeReason, Verdict
 
 Changes = dict[str, Any]
 
@@ -114,7 +114,8 @@ def consultation_scheduled(case: Case, recorded: e.Recorded, data: e.Consultatio
 
 
 def compensation_issued(case: Case, recorded: e.Recorded, data: e.CompensationIssued) -> Changes:
-    remedy = given(recorded, RemedyKind.COMPENSATION, proposal=data.proposal)
+    confirmed = {"confirmation": data.confirmation} if data.confirmation else {}
+    remedy = given(recorded, RemedyKind.COMPENSATION, proposal=data.proposal, **confirmed)
     return {
         "remedies": (*case.remedies, remedy),
         "proposals": with_proposal(case, data.proposal, status=ProposalStatus.SETTLED),
@@ -255,10 +256,21 @@ def proposal_withdrawn(case: Case, _: e.Recorded, data: e.ProposalWithdrawn) -> 
 
 
 def payment_reversed(case: Case, _: e.Recorded, data: e.PaymentReversed) -> Changes:
-    """The money came back: the grounds are as unpaid as before, and the proposal is spent."""
+    """The money came back: the grounds are as unpaid as before, and the proposal is spent.
+
+    On a closed case it waits for somebody like mail that came since.
+    """
     proposal = case.proposal(data.proposal)
     by_ground = {share.ground: share.amount_minor for share in proposal.shares} if proposal else {}
+    returned = {"mail_after_closing": True} if case.state is CaseState.CLOSED else {}
     return {
+        **returned,
+        "remedies": tuple(
+            replace(one, ended=ResumeReason.PAYMENT_FAILED.value)
+            if one.proposal == data.proposal and one.ended is None
+            else one
+            for one in case.remedies
+        ),
         "proposals": with_proposal(case, data.proposal, status=ProposalStatus.VOID),
         "grounds": tuple(
             replace(ground, refunded_minor=ground.refunded_minor - by_ground.get(ground.id, 0))

@@ -230,10 +230,12 @@ COMMANDS: dict[type[e.EventData], Any] = {
     e.ConsultationScheduled: scheduling,
     e.ConsultationMoved: moving,
     e.CompensationIssued: lambda data, _: fired(
-        Trigger.ISSUE_COMPENSATION, c.IssueCompensationData(proposal=data.proposal)
+        Trigger.ISSUE_COMPENSATION, c.IssueCompensationData(proposal=data.proposal, confirmation=data.confirmation)
     ),
     e.Refunded: refunding,
-    e.Resumed: lambda data, _: fired(Trigger.RESUME, c.ResumeData(reason_code=data.reason_code)),
+    e.Resumed: lambda data, _: fired(
+        Trigger.RESUME, c.ResumeData(reason_code=data.reason_code, payment_reference=data.payment_reference)
+    ),
     e.Closed: closing,
     e.Reopened: lambda _, __: fired(Trigger.REOPEN, c.ReopenData()),
     e.Proposed: proposing,

@@ -29,13 +29,14 @@ STAFF_ROLES = (Role.AGENT, Role.LEAD, Role.APPROVER, Role.AUDITOR, Role.ADMIN)
 
 WORKERS = frozenset({Role.AGENT, Role.LEAD})
 SETTLERS = frozenset({Role.APPROVER, Role.SYSTEM})
-# A person lets money go and says that it came back; a payment provider only reports how a begun payout ended.
+# A person lets money go; a payment provider only reports how a begun payout ended, and that its own came back.
 PAYERS = frozenset({Role.APPROVER})
 APPROVERS = frozenset({Role.LEAD, Role.APPROVER})
 # Whoever approves or settles may also write down what they found on the way.
 RECORDERS = frozenset({Role.AGENT, Role.LEAD, Role.APPROVER})
 INTAKE = RECORDERS | {Role.SYSTEM}
 CLIENTS = frozenset({Role.CLIENT})
+SYSTEMS = frozenset({Role.SYSTEM})
 # Who lets a client see their case; the system is the operator's command line, and later the mail that tells of it.
 LINKERS = WORKERS | {Role.SYSTEM}
 READERS = frozenset({Role.AGENT, Role.LEAD, Role.APPROVER, Role.AUDITOR})

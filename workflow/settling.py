@@ -95,6 +95,9 @@ def decide_effect(effect: Pending, command: EffectCommand, actor: Actor) -> tupl
             if effect.status not in {WAITING, EffectOutcome.DEAD}:
                 text = "it has been settled already"
                 raise GuardRefused(Refusal(code="effect_is_open", text=text, who=in_order(roles)))
+            if effect.kind is EffectKind.PAY and effect.status == WAITING and effect.fence:
+                text = "the payment provider may have it already; it can be called off once that has been given up"
+                raise GuardRefused(Refusal(code="payment_is_not_with_the_provider", text=text, who=in_order(roles)))
             cancelled = EffectSettled(**place, case=effect.case, outcome=EffectOutcome.CANCELLED, attempts=effect.fence)
             draft = Draft(data=cancelled, personal={"reason": command.reason})
             return draft, msgspec.structs.replace(effect, status=EffectOutcome.CANCELLED, fence=effect.fence + 1)

@@ -212,6 +212,7 @@ async def in_full(call: PageCall, place: str, names: Names) -> dict[str, Any] | 
         "clauses": clauses_of(proposal, context),
         "tier": tier_of(proposal.amount, context.settings_now(now)),
         "missing": missing,
+        "provider": desk.payments.name.capitalize() if desk.payments and proposal == case.payout_under_way else "",
         "waiting": seen(ctx, missing),
         "due": next_due(case),
         "can_approve": [who(f"person:{one}", names) for one in shown["can_approve"]],

@@ -137,7 +137,7 @@ async def standing(call: PageCall, name: str) -> Standing:
     database = call.desk.database
     case_id = await case_id_of(call, name)
     case, history = await cases.with_history(database, case_id)
-    context = await call.desk.context()
+    context = await call.desk.context(case)
     return Standing(
         case=case,
         history=history,

@@ -375,6 +375,15 @@ MONEY = (
         make=about_proposal(c.FailPayout),
         trial=lambda _, part, __: c.FailPayout(proposal=part, reason="-"),
     ),
+    Action(
+        name="reverse-payment",
+        title="The money came back",
+        button="Record that it came back",
+        model=i.ReasonIn,
+        command=c.ReversePayment,
+        make=about_proposal(c.ReversePayment),
+        trial=lambda _, part, __: c.ReversePayment(proposal=part, reason="-"),
+    ),
 )
 
 CASE = (

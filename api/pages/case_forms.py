@@ -52,6 +52,7 @@ SATISFIED: dict[str, tuple[str, str]] = {
     "within_maximum": ("see what the policy says", "policy"),
     "no_payout_under_way": ("see the payout", "proposals"),
     "provider_confirms_a_begun_payout": ("see the proposals", "proposals"),
+    "payment_is_not_with_the_provider": ("see the payout", "proposals"),
     "case_is_open": ("reopen it", "reopen"),
     "within_reopening_days": ("link the new case", "link"),
     "no_show_was_not_attended": ("correct it", "attendance"),
@@ -217,6 +218,7 @@ class CaseForms:
         self.left = left
         self.asked = call.request.query_params
         self.settings_of_desk = call.desk.settings
+        self.provider = call.desk.payments.name.capitalize() if call.desk.payments else ""  # of payments
         self.case = found.case
         self.actor = call.caller.actor
         self.now = found.now
@@ -245,8 +247,8 @@ class CaseForms:
         return Form(
             id=self.id_of(action, part),
             url=f"/cases/{self.found.number}/{action.name}",
-            title=action.title,
-            button=action.button or action.title,
+            title=self.title(action),
+            button=action.button or self.title(action),
             shortcut=action.key,
             fields=tuple(self.fields(action, part, values or {}, choices or {}, hints or {})),
             part=part,
@@ -258,6 +260,10 @@ class CaseForms:
             takes_file=action.name == "file",
             is_above=self.back(action, part) is not None,
         )
+
+    def title(self, action: Action) -> str:
+        pays = action.name == "begin-payout" and self.provider
+        return f"Pay it back through {self.provider}" if pays else action.title
 
     def fields(
         self,
@@ -413,7 +419,10 @@ class CaseForms:
             case Trigger.REFUND:
                 refunds = self.open_proposals(RemedyKind.REFUND)
                 paid = {one: c.RefundData(proposal=one, payment_reference="-") for one in refunds}
-                return self.choosing("data.proposal", trigger, paid)
+                filled = self.choosing("data.proposal", trigger, paid)
+                elsewhere = f"only of money that did not leave through {self.provider}"
+                filled["hints"] |= {"data.payment_reference": elsewhere} if self.provider else {}
+                return filled
             case Trigger.ISSUE_COMPENSATION:
                 granted = {
                     one: c.IssueCompensationData(proposal=one) for one in self.open_proposals(RemedyKind.COMPENSATION)

@@ -26,7 +26,7 @@ from workflow.errors import Refused
 from workflow.permissions import permissions
 from workflow.policy import Decision, ReasonCode, Refund, approvals_needed
 from workflow.roles import LINKERS, WORKERS
-from workflow.states import MailKind
+from workflow.states import MailKind, ProposalStatus
 
 SHOWN_ENTRIES = 40  # of a conversation, unless all of it is asked for
 SHOWN_EVENTS = 60
@@ -34,7 +34,15 @@ SHOWN_CHARACTERS = 2_500  # of one message before the rest is folded away
 MOST_CHARACTERS = 20_000  # of one message, unless all of it is asked for
 SHORT_DIGEST = 12
 SPEAKS_FOR_A_REFUND = frozenset({ReasonCode.BEFORE_DELIVERY, ReasonCode.GROUND_VERIFIED})
-OF_ANOTHER_STAGE = frozenset({"payout_is_under_way", "proposal_is_open", "proposal_is_of_this_remedy"})
+OF_ANOTHER_STAGE = frozenset(
+    {
+        "payout_is_under_way",
+        "refund_was_paid",
+        "case_stands_without_it",
+        "proposal_is_open",
+        "proposal_is_of_this_remedy",
+    }
+)
 SAID = frozenset({e.Opened, e.MessageReceived, e.MessageSent, e.OfferAnswered, e.NoteAdded})
 
 
@@ -294,7 +302,7 @@ class CasePage(CaseForms):
         return {**one, "name": words(one["kind"]), "recorded": recorded, "examined": examined, "verify": form}
 
     def proposal(self, one: v.ProposalView) -> dict[str, Any]:
-        actions = [ACTIONS[name] for name in ("begin-payout", "fail-payout", "withdraw")]
+        actions = [ACTIONS[name] for name in ("begin-payout", "fail-payout", "reverse-payment", "withdraw")]
         forms = [form for action in actions if (form := self.form(action, one["id"])) is not None]
         return {
             **one,
@@ -302,10 +310,18 @@ class CasePage(CaseForms):
             "seq": int(one["id"][1:]),
             "short_digest": one["digest"][:SHORT_DIGEST],
             "told": self.history.about("proposal", one["id"]),
+            "with_provider": self.with_provider(one),
             "able": self.people(one["can_approve"]),
             "forms": [form for form in forms if not form.refused or form.is_above],
             "refused": [form for form in forms if form.refused and one["status"] in NOT_ENDED and self.is_near(form)],
         }
+
+    def with_provider(self, one: v.ProposalView) -> dict[str, Any] | None:
+        """Since when the payment provider has a payout that is under way; it may not have been asked yet."""
+        begun = self.history.last(e.PayoutBegun, proposal=one["id"])
+        if not self.provider or begun is None or one["status"] != ProposalStatus.PAYING:
+            return None
+        return {"name": self.provider, "since": begun.at, "is_asked": self.context.provider_is_asked}
 
     def is_near(self, form: Form) -> bool:
         """Whether what speaks against it can change, or only ever be so."""

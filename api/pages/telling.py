@@ -97,6 +97,8 @@ PARTS = {
     "mail": "Incoming mail",
     "operator": "The operator",
     "payments": "The payment provider",
+    "stripe": "Stripe",
+    "granting": "The granting system",
     "sign-in": "Sign-in",
     "erasures": "Erasing on schedule",
     "timers": "The clock",
@@ -152,8 +154,8 @@ def did_to_case(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"proposed {len(slots)} times for {minutes} minutes with {person(host, names)}"
         case e.ConsultationAttended(attended=attended):
             return "recorded that the client came" if attended else "recorded that the client did not come"
-        case e.CompensationIssued(proposal=proposal):
-            return f"granted the compensation {proposal}"
+        case e.CompensationIssued(proposal=proposal, confirmation=confirmation):
+            return f"granted the compensation {proposal}" + (f", as {isolated(confirmation)}" if confirmation else "")
         case e.Refunded(amount=amount, payment_reference=reference):
             return f"confirmed that {sum_of(amount)} went back, as payment {isolated(reference)}"
         case e.Resumed(reason_code=code):

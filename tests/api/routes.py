@@ -40,6 +40,7 @@ LOOKING_UP = Route(who=EVERYONE)
 LOG_READING = Route(who=LEAD | AUDITOR | ADMIN)
 OVERSEEING = Route(who=LEAD | AUDITOR)
 OPEN_TO_ALL = Route(who=frozenset())
+SIGNED = Route(who=frozenset(), body={})  # by another system, where one is configured
 
 CASE = "/v1/cases/{case_id}"
 PROPOSAL = f"{CASE}/proposals/{{proposal_id}}"
@@ -65,6 +66,7 @@ ROUTES: dict[str, Route] = {
     f"POST {PROPOSAL}/verdicts": change(LEAD | APPROVER, verdict="refuse", digest="another", **BECAUSE),
     f"POST {PROPOSAL}/payouts": change(APPROVER, **BECAUSE),
     f"POST {PROPOSAL}/payout-failures": change(APPROVER, **BECAUSE),
+    f"POST {PROPOSAL}/payment-reversals": change(APPROVER, **BECAUSE),
     f"POST {PROPOSAL}/withdrawal": change(RECORDERS, **BECAUSE),
     f"POST {CASE}/slots": change(WORKERS, slots=[day(3)], minutes=30, channel="by phone"),
     f"PUT {CASE}/consultation": change(WORKERS, starts_at=day(3), minutes=30, channel="by phone", **BECAUSE),
@@ -130,6 +132,8 @@ ROUTES: dict[str, Route] = {
     f"POST {PERSON}/tokens": addition(ADMIN),
     f"POST {PERSON}/tokens/{{token_id}}/revocation": addition(ADMIN, **BECAUSE),
     f"POST {PERSON}/disabling": addition(ADMIN, **BECAUSE),
+    "POST /v1/payments/stripe": SIGNED,
+    "POST /v1/compensations/confirmations": SIGNED,
     "GET /healthz": OPEN_TO_ALL,
     "GET /readyz": OPEN_TO_ALL,
     "GET /metrics": OPEN_TO_ALL,

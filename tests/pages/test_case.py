@@ -14,7 +14,7 @@ from playwright.async_api import Locator, Page, expect
 from tests.api.driving import Json, Service, a_fresh_purchase, a_purchase, done, euros
 from tests.pages.browsing import DESKTOP, PHONE, Site, look_away, picture, require_accessible, require_tidy, sign_in
 from workflow import commands as c
-from workflow.states import Direction, Letter
+from workflow.states import Direction, MailKind
 
 NARROW = {"width": 320, "height": 640}
 HOSTILE = (
@@ -642,7 +642,7 @@ async def test_what_was_erased_reads_so(service: Service) -> None:
 async def test_what_came_back_is_shown_with_what_it_was_about(service: Service) -> None:
     case = await service.ana.open()
     await service.ana.add(case["id"], "messages", text="Dear Una", direction="outbound")
-    acknowledgement = c.RecordBounce(message="m1", letter=Letter.ACKNOWLEDGEMENT, reason="550 no <such> mailbox")
+    acknowledgement = c.RecordBounce(message="m1", mail=MailKind.ACKNOWLEDGEMENT, reason="550 no <such> mailbox")
     await service.as_system("mail", acknowledgement, case["id"])
     await service.as_system("mail", c.RecordBounce(message="m2"), case["id"])
 

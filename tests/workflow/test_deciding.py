@@ -88,6 +88,7 @@ BY_HAND: list[tuple[c.Command, set[str]]] = [
     (c.GiveVerdict(proposal=FIRST_PROPOSAL, verdict=Verdict.APPROVE, digest="", reason="due"), {"lead", "approver"}),
     (c.BeginPayout(proposal=FIRST_PROPOSAL, reason="paid"), {"approver"}),
     (c.FailPayout(proposal=FIRST_PROPOSAL, reason="returned"), {"approver", "system"}),
+    (c.ReversePayment(proposal=FIRST_PROPOSAL, reason="returned"), {"approver", "system"}),
     (c.WithdrawProposal(proposal=FIRST_PROPOSAL, reason="a slip"), {"agent", "lead", "approver"}),
     (c.Assign(assignee="ana"), {"lead"}),  # and an agent, to take a case
     (c.Recategorize(category=Category.OTHER), {"agent", "lead", "approver"}),
@@ -196,6 +197,7 @@ def test_a_command_about_no_case_finds_none() -> None:
         (CLEO, c.GiveVerdict(proposal="p99", verdict=Verdict.APPROVE, digest="", reason="due"), "proposal"),
         (CLEO, c.BeginPayout(proposal="p99", reason="paid"), "proposal"),
         (CLEO, c.FailPayout(proposal="p99", reason="returned"), "proposal"),
+        (CLEO, c.ReversePayment(proposal="p99", reason="returned"), "proposal"),
         (ANA, c.WithdrawProposal(proposal="p99", reason="a slip"), "proposal"),
         (ANA, c.WaiveAnswer(message="m99", reason="thanks"), "message"),
         (ANA, c.RevokeClientLink(link_id="nobody"), "link"),

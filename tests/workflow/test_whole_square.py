@@ -6,6 +6,7 @@
 from itertools import combinations, product
 
 import pytest
+from msgspec.structs import replace
 
 from tests.workflow.builders import (
     DIRK,
@@ -19,7 +20,7 @@ from tests.workflow.builders import (
     refunds,
 )
 from workflow.cases import Case
-from workflow.commands import Fire
+from workflow.commands import Fire, IssueCompensationData
 from workflow.deciding import decide
 from workflow.errors import Refused
 from workflow.lifecycle import BY_SOURCE, FROZEN, MACHINE, TARGETS, TRANSITIONS
@@ -43,7 +44,7 @@ BY_HAND: dict[str, tuple[tuple[str, ...], str, set[str], set[str]]] = {
     "issue_compensation": (
         ("investigating",),
         "compensation_issued",
-        AGENTS | {"approver"},
+        AGENTS | {"approver", "system"},
         {"proposal_is_of_this_remedy", "proposal_is_not_void", "proposal_is_approved", "no_payout_under_way"},
     ),
     "refund": (
@@ -60,13 +61,19 @@ BY_HAND: dict[str, tuple[tuple[str, ...], str, set[str], set[str]]] = {
             "facts_are_checked",
             "within_maximum",
             "no_payout_under_way",
+            "payment_is_not_with_the_provider",
         },
     ),
     "resume": (
         REMEDIES,
         "investigating",
-        AGENTS | {"approver"},
-        {"payment_failed_only_from_refunded", "reversed_by_another_person", "no_show_was_not_attended"},
+        AGENTS | {"approver", "system"},
+        {
+            "payment_failed_only_from_refunded",
+            "reversed_by_another_person",
+            "provider_reverses_its_own_refund",
+            "no_show_was_not_attended",
+        },
     ),
     "close": (
         ("opened", "investigating", *REMEDIES),
@@ -88,7 +95,9 @@ def is_listed(state: CaseState, trigger: Trigger) -> bool:
 def may(roles: frozenset[Role], trigger: Trigger, reason: ResumeReason = ResumeReason.INSUFFICIENT) -> bool:
     listed = BY_HAND[trigger.value][2]
     if trigger is Trigger.RESUME:
-        listed = {"approver"} if reason is ResumeReason.PAYMENT_FAILED else AGENTS
+        listed = {"approver", "system"} if reason is ResumeReason.PAYMENT_FAILED else AGENTS
+    if trigger is Trigger.ISSUE_COMPENSATION:
+        listed = AGENTS | {"approver"}  # without what the granting system knows it by
     return not listed.isdisjoint(role.value for role in roles)
 
 
@@ -149,10 +158,37 @@ def test_only_an_approver_says_that_money_came_back_and_only_of_a_refunded_case(
     for roles in ROLE_SETS:
         expected = "no_such_transition"
         if state.value in REMEDIES:
-            expected = "investigating" if state is CaseState.REFUNDED else "guard_refused"
+            expected = "investigating" if state is CaseState.REFUNDED and Role.APPROVER in roles else "guard_refused"
         if not may(roles, Trigger.RESUME, ResumeReason.PAYMENT_FAILED):
             expected = "forbidden"
         assert outcome(READY[state], MONEY_CAME_BACK, roles) == expected, roles
+
+
+@pytest.mark.parametrize("state", CaseState)
+def test_a_payment_provider_says_so_of_its_own_payment(state: CaseState) -> None:
+    own, other = (
+        firing(Trigger.RESUME, reason_code=ResumeReason.PAYMENT_FAILED, payment_reference=reference)
+        for reference in ("TR-1", "TR-2")
+    )
+    provider = frozenset({Role.SYSTEM})
+
+    assert outcome(READY[state], own, provider) == (
+        "investigating" if state is CaseState.REFUNDED else outcome(READY[state], other, provider)
+    )
+    assert outcome(READY[state], other, provider) == (
+        "guard_refused" if state.value in REMEDIES else "no_such_transition"
+    )
+
+
+@pytest.mark.parametrize("state", CaseState)
+def test_only_the_system_that_granted_a_compensation_confirms_it(state: CaseState) -> None:
+    case, command = a_good_attempt(state, Trigger.ISSUE_COMPENSATION)
+    assert isinstance(command.data, IssueCompensationData)
+    confirmed = replace(command, data=replace(command.data, confirmation="credit-7"))
+
+    for role in Role:
+        expected = "compensation_issued" if state is CaseState.INVESTIGATING else "no_such_transition"
+        assert outcome(case, confirmed, frozenset({role})) == (expected if role is Role.SYSTEM else "forbidden")
 
 
 @pytest.mark.parametrize("state", CaseState)
