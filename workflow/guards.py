@@ -268,11 +268,14 @@ def no_payout_under_way(ctx: GuardContext) -> Refusal | None:
     paying = ctx.case.payout_under_way
     if paying is None or paying == ctx.proposal:
         return None
+    asked = ctx.context.provider_is_asked
     return Refusal(
         code="no_payout_under_way",
-        text="a payout is under way; confirm it or record that it failed first",
+        text="a payout is with the payment provider, whose answer ends it"
+        if asked
+        else "a payout is under way; confirm it or record that it failed first",
         clause="P6",
-        who=in_order(SETTLERS),
+        who=(Role.SYSTEM,) if asked else in_order(SETTLERS),
     )
 
 

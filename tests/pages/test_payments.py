@@ -72,7 +72,7 @@ async def test_an_approver_begins_a_payout_and_sees_it_with_the_provider_until_t
     till.standin.settle("re_1", "failed", "expired_or_canceled_card")
     await pay(till.desk, effect)
     await page.goto(await place(till))
-    await expect(part).to_contain_text("Stripe reported that the payment")
+    await expect(part).to_contain_text("reported that the payment for the proposal")
     await expect(part).to_contain_text("expired or canceled card")
     await picture(page, f"payout-failed-{viewport['width']}")
 
