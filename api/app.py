@@ -34,6 +34,7 @@ from api import (
     reports,
     reviewing,
     samples,
+    webhooks,
 )
 from api.desk import Desk
 from api.errors import CODES, REQUEST_CODES, HttpProblem, Problem, respond
@@ -65,6 +66,7 @@ ROUTERS: tuple[APIRouter | Pages, ...] = (
     policy.router,
     lifecycle.lifecycle_router,
     people.router,
+    webhooks.router,
     health.router,
     *PAGES,
 )

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from api.errors import Stale
 from api.limits import ClientLimits, SignInLimits
 from api.live import Live
+from api.network import Network
 from api.oidc import provider_of
 from api.settings import Settings
 from storage import cases, people, schema
@@ -37,6 +38,7 @@ from workflow.findings import FINDINGS, replay_finding
 from workflow.guards import Context
 from workflow.people import person_chain, replay_person
 from workflow.roles import Actor, Role, TokenKind, system_actor
+from workflow.webhooks import WEBHOOKS_CHAIN, replay_webhooks
 
 if TYPE_CHECKING:
     from api.routing import Call
@@ -73,6 +75,7 @@ class Desk:
         self.ledger.after_commit = self.live.ring
         self.sign_in_limits = SignInLimits()
         self.provider = provider_of(settings, clock)
+        self.network = Network(settings.webhook_networks)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
@@ -220,6 +223,8 @@ class Desk:
             return msgspec.structs.replace(receipt, person=replay_person(history))
         if repeat.chain.startswith(FINDINGS):
             return msgspec.structs.replace(receipt, finding=replay_finding(history))
+        if repeat.chain == WEBHOOKS_CHAIN:
+            return msgspec.structs.replace(receipt, webhooks=replay_webhooks(history))
         return receipt
 
     # Refusals and reads that are recorded.

@@ -1,11 +1,12 @@
 """Settings: one typed class, read from CASEWORK_* at start and passed in."""
 
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from workflow.effects import LETTERS, EffectKind
 from workflow.errors import UnknownTimeZone
@@ -51,6 +52,10 @@ class Settings(BaseSettings):
     oidc_client_id: str = Field(default="", validate_default=True, description="as the provider knows the desk")
     oidc_client_secret: SecretStr | None = None
     oidc_name: str = Field(default="single sign-on", description="what the button on the sign-in page says it is")
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="such as 10.1.0.0/16,fd12::/16: where webhooks may go besides public addresses, without TLS too",
+    )
     verify_every: float | None = Field(
         default=None, gt=0, description="hours between the verifications that serve makes; if not set, none"
     )
@@ -66,6 +71,11 @@ class Settings(BaseSettings):
         except UnknownTimeZone as unknown:
             raise ValueError("is not a time zone of the IANA database, such as Europe/Kyiv") from unknown
         return name
+
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def separated_by_commas(cls, networks: object) -> object:
+        return [one.strip() for one in networks.split(",") if one.strip()] if isinstance(networks, str) else networks
 
     @field_validator("public_url", "oidc_issuer")
     @classmethod
@@ -95,7 +105,7 @@ class Settings(BaseSettings):
     @property
     def effects(self) -> frozenset[EffectKind]:
         """What can be carried out with these settings."""
-        return LETTERS if self.smtp_url else frozenset()
+        return WEBHOOKS | (LETTERS if self.smtp_url else frozenset())
 
     @property
     def secret(self) -> bytes:
@@ -103,6 +113,8 @@ class Settings(BaseSettings):
 
 
 MIN_SECRET_CHARACTERS = 32
+
+WEBHOOKS = frozenset({EffectKind.WEBHOOK})  # planned wherever there is an endpoint, which is in the log
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 

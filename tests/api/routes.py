@@ -44,6 +44,7 @@ CASE = "/v1/cases/{case_id}"
 PROPOSAL = f"{CASE}/proposals/{{proposal_id}}"
 PERSON = "/v1/people/{person_id}"
 FINDING = f"{CASE}/findings/{{finding_id}}"
+WEBHOOK = "/v1/webhooks/{webhook_id}"
 REPORTS = ("duties", "near-tiers", "overrides", "voided-approvals", "refusals")
 BECAUSE = {"reason": "as agreed"}
 
@@ -120,6 +121,15 @@ ROUTES: dict[str, Route] = {
     f"POST {PERSON}/tokens": addition(ADMIN),
     f"POST {PERSON}/tokens/{{token_id}}/revocation": addition(ADMIN, **BECAUSE),
     f"POST {PERSON}/disabling": addition(ADMIN, **BECAUSE),
+    "GET /v1/webhooks": Route(who=AUDITOR | ADMIN),
+    "POST /v1/webhooks": addition(ADMIN, url="https://9.9.9.9/casework", types=["casework.case.opened"]),
+    f"GET {WEBHOOK}": Route(who=AUDITOR | ADMIN),
+    f"PUT {WEBHOOK}": addition(ADMIN, url="https://9.9.9.9/elsewhere", types=["casework.case.opened"], active=True),
+    f"DELETE {WEBHOOK}": Route(who=ADMIN),
+    f"POST {WEBHOOK}/secrets": Route(who=ADMIN),
+    f"POST {WEBHOOK}/pings": Route(who=ADMIN),
+    f"POST {WEBHOOK}/replays": addition(ADMIN, after=0),
+    f"GET {WEBHOOK}/deliveries": Route(who=AUDITOR | ADMIN),
     "GET /healthz": OPEN_TO_ALL,
     "GET /readyz": OPEN_TO_ALL,
     "GET /metrics": OPEN_TO_ALL,
@@ -143,6 +153,8 @@ async def a_furnished_case(service: Service) -> dict[str, str]:
     about = {"seq": 1, "hash": first["hash"], "severity": "minor", "text": "why?"}
     finding = await service.audrey.add(case["id"], "findings", **about)
     link = await service.ana.add(case["id"], "client-links")
+    endpoint = {"url": "https://9.9.9.9/casework", "types": ["casework.message.received"]}
+    webhook = done(await service.adam.post("/v1/webhooks", endpoint), 201)
     sample = done(await service.audrey.post("/v1/samples", {"size": 1}), 201)
     await service.desk.sequencer.settle()
     return {
@@ -158,6 +170,7 @@ async def a_furnished_case(service: Service) -> dict[str, str]:
         "finding_id": finding["id"],
         "link_id": link["id"],
         "sample_id": sample["id"],
+        "webhook_id": webhook["id"],
     }
 
 
