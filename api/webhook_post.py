@@ -37,17 +37,21 @@ async def post(url: str, addresses: Sequence[IPAddress], headers: dict[str, str]
     except httpcore2.TimeoutException as slow:
         raise Unanswered("timed_out") from slow
     except httpcore2.ConnectError as failure:
-        raise Unanswered(why_not_connected(failure.__cause__)) from failure
+        raise Unanswered(why_not_connected(failure)) from failure
     except httpcore2.NetworkError as failure:
         raise Unanswered("connection_lost") from failure
     except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol) as strange:
         raise Unanswered("answer_unreadable") from strange
 
 
-def why_not_connected(cause: BaseException | None) -> str:
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return "certificate_refused"
-    return "tls_failed" if isinstance(cause, ssl.SSLError) else "connection_failed"
+def why_not_connected(failure: BaseException) -> str:
+    """By what lies below it: the libraries in between know only that there is no connection."""
+    below: BaseException | None = failure
+    while below is not None:
+        if isinstance(below, ssl.SSLError):
+            return "certificate_refused" if isinstance(below, ssl.SSLCertVerificationError) else "tls_failed"
+        below = below.__cause__ or below.__context__
+    return "connection_failed"
 
 
 @cache

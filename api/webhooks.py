@@ -159,6 +159,7 @@ def headers_of(receipt: Receipt) -> dict[str, str]:
 @router.get("/{webhook_id}", response_model=WebhookView, responses=documented(404))
 @reads(ADMINS | AUDITORS)
 async def read_webhook(call: ReadCall, webhook_id: str) -> Response:
+    """One endpoint, without its secret."""
     return Answer(webhook_view(await one_of(call, webhook_id), call.desk.clock()))
 
 
