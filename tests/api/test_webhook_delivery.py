@@ -15,7 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from api import webhook_delivery, webhook_post
 from api.carrying_out import Done, Failed, Needless, NotYet, Result
 from api.webhook_delivery import deliver
-from storage import outbox, webhooks
+from storage import outbox
 from storage.outbox import Effect
 from tests.api.driving import Clock, Json, Service, done, running
 from tests.api.receivers import HOST, Answer, Authority, Receiver, a_receiver, answering
@@ -447,4 +447,3 @@ async def test_the_largest_message_stays_below_what_receivers_take(service: Serv
 
     assert receiver.received
     assert max(len(one.body) for one in receiver.received) < 20_000
-    assert await webhooks.endpoints(service.desk.database)
