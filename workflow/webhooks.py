@@ -70,9 +70,7 @@ VERDICTS = {
 ATTEMPT_FIELDS = ("code", "command", "trigger", "refusals")
 ATTEMPTS = {True: Telling(REFUSED, ATTEMPT_FIELDS), False: Telling("casework.attempt.refused", ATTEMPT_FIELDS)}
 
-TYPES = tuple(
-    dict.fromkeys(one.type for one in (*BY_EVENT.values(), *VERDICTS.values(), *ATTEMPTS.values()) if one.type != PING)
-)
+TYPES = tuple(sorted({one.type for one in (*BY_EVENT.values(), *VERDICTS.values(), *ATTEMPTS.values())} - {PING}))
 """What an endpoint can ask to hear of. It hears of a ping whatever it asked for."""
 
 # In which the types above are found: by these the log is looked through.

@@ -2,7 +2,7 @@
 
 from contextlib import suppress
 from http import HTTPStatus
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
@@ -71,6 +71,7 @@ async def show_one(call: PageCall, one: Webhook, failure: Failure | None = None,
         failure,
         status=HTTPStatus.CREATED if secret else HTTPStatus.OK,
         webhook=api.webhook_view(one, call.desk.clock()),
+        host=urlsplit(one.url).netloc,
         secret=secret,
         types=TYPES,
         deliveries=sent["items"],
