@@ -36,6 +36,7 @@ from api import (
     reports,
     reviewing,
     samples,
+    webhooks,
 )
 from api.channels import Channels
 from api.desk import Desk
@@ -72,6 +73,7 @@ ROUTERS: tuple[APIRouter | Pages, ...] = (
     payment_hooks.router,
     lifecycle.lifecycle_router,
     people.router,
+    webhooks.router,
     health.router,
     *PAGES,
 )

@@ -31,6 +31,12 @@ CHANGES = (
     "desk_created",
     "lifecycle_adopted",
     "signing_key_announced",
+    "webhook_added",
+    "webhook_changed",
+    "webhook_secret_rotated",
+    "webhook_removed",
+    "webhook_pinged",
+    "webhook_replayed",
 )
 
 

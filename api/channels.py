@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from api.carrying_out import Handler, Worker
-from workflow.effects import EffectKind
+from api.receiving import Receiving
+from workflow.effects import LETTERS, EffectKind
 
 if TYPE_CHECKING:
     from api.desk import Desk
@@ -17,23 +18,42 @@ log = structlog.get_logger()
 
 
 def handlers_of(settings: "Settings") -> tuple[dict[EffectKind, Handler], ...]:
-    """What these settings allow to be carried out: a group for each worker, so that none waits for another's sake."""
-    return ()
+    """What these settings allow to be carried out: a group for each worker, so that none waits for another's sake.
+
+    What only some desks need is loaded only there.
+    """
+    from api.webhook_delivery import deliver  # noqa: PLC0415 - needs the desk, which needs us
+
+    letters: dict[EffectKind, Handler] = {}
+    payments: dict[EffectKind, Handler] = {}
+    if not LETTERS.isdisjoint(settings.effects):
+        from api.invitations import invite  # noqa: PLC0415 - as just said
+        from api.letters.posting import acknowledge, letter  # noqa: PLC0415
+
+        letters = {EffectKind.ACKNOWLEDGE: acknowledge, EffectKind.LETTER: letter, EffectKind.INVITE: invite}
+    if EffectKind.PAY in settings.effects:
+        from api.payouts import pay  # noqa: PLC0415
+
+        payments = {EffectKind.PAY: pay}
+    webhooks: dict[EffectKind, Handler] = {EffectKind.WEBHOOK: deliver}
+    return tuple(group for group in (letters, payments, webhooks) if group)
 
 
 class Channels:
     """One in each process that is to carry out and receive."""
 
     def __init__(self, desk: "Desk") -> None:
-        self.workers = [Worker(desk, handlers) for handlers in handlers_of(desk.settings) if handlers]
+        self.receiving = Receiving(desk)
+        self.workers = [Worker(desk, handlers) for handlers in handlers_of(desk.settings)]
 
     def open(self) -> None:
+        self.receiving.open()
         for worker in self.workers:
             worker.open()
 
     async def close(self) -> None:
         """Before the desk closes: what has begun is recorded."""
-        await asyncio.gather(*(worker.close() for worker in self.workers))
+        await asyncio.gather(self.receiving.close(), *(worker.close() for worker in self.workers))
 
 
 async def work(desk: "Desk") -> None:
@@ -43,6 +63,6 @@ async def work(desk: "Desk") -> None:
         loop.add_signal_handler(one, stop.set)
     channels = Channels(desk)
     channels.open()
-    log.info("working", kinds=sorted(kind for worker in channels.workers for kind in worker.handlers))
+    log.info("working", effects=sorted(desk.settings.effects), sources=[one.name for one in channels.receiving.states])
     await stop.wait()
     await channels.close()

@@ -18,6 +18,7 @@ from api.letters.links import new_link_for_letters
 from api.letters.post import Post
 from api.limits import ClientLimits, SignInLimits
 from api.live import Live
+from api.network import Network
 from api.oidc import provider_of
 from api.payments import payments_of
 from api.settings import Settings
@@ -42,6 +43,7 @@ from workflow.guards import Context
 from workflow.people import person_chain, replay_person
 from workflow.roles import Actor, Role, TokenKind, system_actor
 from workflow.states import Direction
+from workflow.webhooks import WEBHOOKS_CHAIN, replay_webhooks
 
 if TYPE_CHECKING:
     from api.receiving import Receiving
@@ -82,6 +84,7 @@ class Desk:
         self.receiving: Receiving | None = None  # where this process receives mail
         self.post = Post(settings, database)
         self.payments = payments_of(settings)
+        self.network = Network(settings.webhook_networks)
         self.callers: OrderedDict[str, Caller] = OrderedDict()
         self.client_limits = ClientLimits()
         self.known_directory: Directory | None = None
@@ -253,6 +256,8 @@ class Desk:
             return msgspec.structs.replace(receipt, person=replay_person(history))
         if repeat.chain.startswith(FINDINGS):
             return msgspec.structs.replace(receipt, finding=replay_finding(history))
+        if repeat.chain == WEBHOOKS_CHAIN:
+            return msgspec.structs.replace(receipt, webhooks=replay_webhooks(history))
         return receipt
 
     # Refusals and reads that are recorded.

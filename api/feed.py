@@ -1,5 +1,7 @@
 """What others follow: the feed over all chains, refused attempts, and mail that opened nothing."""
 
+import asyncio
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -12,16 +14,22 @@ from api import views as v
 from api.errors import documented
 from api.routing import Answer, Call, DeskRoute, ReadCall, reads
 from storage import cases
-from workflow.events import AttemptRefused
+from workflow.events import AttemptRefused, Recorded
 from workflow.roles import OVERSEERS, READERS
 from workflow.states import Trigger
 
 router = APIRouter(prefix="/v1", tags=["feed"], route_class=DeskRoute)
 
+MOST_SECONDS = 10  # less than a service that stops waits for the requests under way
+LOOK_SECONDS = 0.25
+
 
 class FeedQuery(i.Input):
     after: int = Field(default=0, ge=0, le=2**53, description="the position of the last event you have")
     limit: int = Field(default=100, ge=1, le=1000)
+    wait: int = Field(
+        default=0, ge=0, le=MOST_SECONDS, description="seconds to wait for the next event, where there is none yet"
+    )
 
 
 @router.get("/events", response_model=v.FeedView, responses=documented(422))
@@ -29,12 +37,22 @@ class FeedQuery(i.Input):
 async def feed(call: ReadCall, query: Annotated[FeedQuery, Query()]) -> Response:
     """Every event of the desk by its dense position, without a gap: ask again with `after` set to `next`.
 
-    Texts are not part of it; `body` is what was hashed.
+    Texts are not part of it; `body` is what was hashed. docs/feed.md says how to follow it.
     """
-    await call.desk.sequencer.catch_up()
-    found = await cases.feed(call.desk.database, query.after, query.limit)
+    found = await awaited(call, query)
     items = [v.FeedEventView(position=position, event=v.event_view(one, body, None)) for position, one, body in found]
     return Answer(v.FeedView(items=items, next=items[-1]["position"] if items else query.after))
+
+
+async def awaited(call: Call, query: FeedQuery) -> list[tuple[int, Recorded, str]]:
+    """What there is, or what comes next: at once if anything is there, and empty once the wait is over."""
+    ends_at = time.monotonic() + query.wait
+    while True:
+        await call.desk.sequencer.catch_up()
+        found = await cases.feed(call.desk.database, query.after, query.limit)
+        if found or time.monotonic() >= ends_at:
+            return found
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 class PageQuery(i.Input):

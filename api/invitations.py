@@ -1,20 +1,19 @@
-"""What a consultation sets in motion: its invitation, to the client and to whoever holds it, kept up with every change.
+"""What a consultation sets in motion: its invitation, to the client and to its host, kept up with every change."""
 
-How mail leaves is somebody else's business: `Send` is handed one message for one recipient.
-"""
-
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from api.calendars import Appointment, Party, appointment_after, invitation, plain
-from api.carrying_out import Done, Failed, Handler, Hopeless, Needless, NotYet, Result
-from api.desk import Desk
+from api.carrying_out import Done, Failed, Hopeless, Needless, NotYet, Result
+from api.mail_addresses import Unmailable, mailbox_of
+from api.sending import Outgoing
 from storage import cases, people
 from storage.outbox import Effect
 from workflow.cases import Case, case_number_text
@@ -25,8 +24,9 @@ from workflow.policy import version_in_force
 from workflow.replaying import replay
 from workflow.timezones import zone
 
-Send = Callable[[EmailMessage, str], Awaitable[Result]]
-"""Hands a message over for one recipient. Done: somebody has taken responsibility for it."""
+if TYPE_CHECKING:
+    from api.desk import Desk
+
 
 MOST_IN_SUBJECT = 120
 
@@ -107,30 +107,35 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
         return self.organizer.address.rpartition("@")[2] or "localhost"
 
 
-def inviting(send: Send) -> Handler:
-    """The handler of `EffectKind.INVITE`."""
-
-    async def handle(desk: Desk, effect: Effect) -> Result:
-        return await invite(desk, effect, send)
-
-    return handle
-
-
-async def invite(desk: Desk, effect: Effect, send: Send) -> Result:
+async def invite(desk: "Desk", effect: Effect) -> Result:
     """To both, whatever becomes of one of them; made again, it is the same mail about the same change."""
     told = await told_of(desk, effect)
     if isinstance(told, Needless):
         return told
     try:
-        mails = [(invitation_mail(told), told.client.address)]
+        mails = [posted(told, for_host=False)]
         if told.host.address:
-            mails.append((invitation_mail(told, for_host=True), told.host.address))
-    except (MessageError, ValueError, IndexError):  # what an address book may hold is endless
+            mails.append(posted(told, for_host=True))
+    except (MessageError, ValueError, IndexError, Unmailable):  # what an address book may hold is endless
         return Hopeless(code="address_unfit", detail="an address or a name cannot stand in a mail's header")
-    return worst([await send(mail, recipient) for mail, recipient in mails])
+    return worst([await desk.post.send(mail) for mail in mails])
 
 
-async def told_of(desk: Desk, effect: Effect) -> Told | Needless:
+def posted(told: Told, *, for_host: bool) -> Outgoing:
+    """As it is handed over. Raises as `invitation_mail`, and Unmailable."""
+    mail, recipient = invitation_mail(told, for_host=for_host), told.host if for_host else told.client
+    to, own = mailbox_of(recipient.address), mailbox_of(told.organizer.address)
+    needs_utf8 = not (to.is_ascii and own.is_ascii)
+    return Outgoing(
+        name=told.name,
+        sender=own.address if for_host else own.with_tag(told.case.mail_tag).address,
+        recipient=to.address,
+        content=mail.as_bytes(policy=SMTPUTF8 if needs_utf8 else SMTP),
+        needs_utf8=needs_utf8,
+    )
+
+
+async def told_of(desk: "Desk", effect: Effect) -> Told | Needless:
     """What the event changes in calendars, or why nothing is to be said of it."""
     found = await cases.events_of(desk.database, effect.chain, until=effect.seq)
     history = [one for one, _ in found]

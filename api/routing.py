@@ -26,7 +26,7 @@ from api import inputs as i
 from api.desk import ANY_VERSION, Caller, Desk, versions_in
 from api.errors import HttpProblem, PreconditionRequired, respond
 from api.settings import Settings
-from storage import auditing, cases, outbox, people
+from storage import auditing, cases, outbox, people, webhooks
 from storage.submissions import Key, OutcomeUnknown, Unavailable
 from storage.tree import BrokenTree
 from workflow.cases import Case
@@ -319,6 +319,8 @@ async def version_of_target(call: Call) -> int | None:
             raise NotFound("token")
     if (number := path.get("delivery_id")) is not None and await outbox.one(database, number) is None:
         raise NotFound("delivery")
+    if (webhook := path.get("webhook_id")) is not None and (await webhooks.endpoints(database)).one(webhook) is None:
+        raise NotFound("webhook")
     if (case_id := path.get("case_id")) is None:
         return None
     entry = await cases.one(database, case_id)

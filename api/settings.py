@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
@@ -155,6 +156,10 @@ class Settings(BaseSettings):
         default=None,
         description="whsec_…: what a system that grants compensations signs its confirmations with (Standard Webhooks)",
     )
+    webhook_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        default=(),
+        description="such as 10.1.0.0/16,fd12::/16: where webhooks may go besides public addresses, without TLS too",
+    )
     verify_every: float | None = Field(
         default=None, gt=0, description="hours between the verifications that serve makes; if not set, none"
     )
@@ -217,6 +222,11 @@ class Settings(BaseSettings):
             raise ValueError(f"is none that letters are written in: {', '.join(codes())}")
         return code
 
+    @field_validator("webhook_networks", mode="before")
+    @classmethod
+    def separated_by_commas(cls, networks: object) -> object:
+        return [one.strip() for one in networks.split(",") if one.strip()] if isinstance(networks, str) else networks
+
     @field_validator("public_url", "oidc_issuer", "stripe_url")
     @classmethod
     def unheard_by_others(cls, url: str | None) -> str | None:
@@ -260,7 +270,8 @@ class Settings(BaseSettings):
     def effects(self) -> frozenset[EffectKind]:
         """What can be carried out with these settings."""
         letters = LETTERS if self.smtp_url else frozenset()
-        return letters | {EffectKind.PAY} if self.payments is PaymentMethod.STRIPE else letters
+        payments = frozenset({EffectKind.PAY}) if self.payments is PaymentMethod.STRIPE else frozenset()
+        return WEBHOOKS | letters | payments
 
     @property
     def secret(self) -> bytes:
@@ -269,6 +280,8 @@ class Settings(BaseSettings):
 
 MIN_SECRET_CHARACTERS = 32
 MIN_SIGNING_BYTES = 24  # as Standard Webhooks asks for
+
+WEBHOOKS = frozenset({EffectKind.WEBHOOK})  # planned wherever there is an endpoint, which is in the log
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 

@@ -63,6 +63,17 @@ from workflow.replaying import evolve
 from workflow.roles import AUDITORS, Actor
 from workflow.settling import CancelEffect, EffectCommand, Pending, RetryEffect, SettleEffect, decide_effect
 from workflow.states import ResumeReason, Trigger
+from workflow.webhooks import (
+    WEBHOOKS_CHAIN,
+    PingWebhook,
+    SendCommand,
+    WebhookCommand,
+    Webhooks,
+    decide_sending,
+    decide_webhook,
+    evolve_webhooks,
+    webhook_type_of,
+)
 
 MICROSECOND = timedelta(microseconds=1)
 
@@ -248,6 +259,8 @@ class Batch:
         self.identities: list[Row] = []
         self.unlinked_identities: list[Row] = []
         self.policies: list[Row] = []
+        self.webhooks: Webhooks | None = None  # as they are from now on, if this batch changes them
+        self.again: list[Row] = []  # effects to be carried out once more, under the names they had
         self.erasures: dict[str, Case | None] = {}  # chain of which all that was stored before goes → the case, if any
         self.erased_at: set[tuple[str, int]] = set()  # the places of the events that say so
         self.words: dict[int, list[str]] = {}  # case number → texts to be found by
@@ -637,6 +650,51 @@ class Batch:
         self.remember(submission, POLICY_CHAIN, seq + 1, seq + 1)
         return Receipt(events=(sealed.recorded,), seq=seq + 1)
 
+    # Who follows the desk.
+
+    def change_webhooks(self, submission: Submission, command: WebhookCommand, actor: Actor) -> Receipt:
+        directory = self.loaded.directory
+        before = directory.webhooks
+        at = max(self.now, before.changed_at + MICROSECOND) if before.changed_at else self.now
+        draft = decide_webhook(before, command, actor, at)
+        if draft is None:
+            self.remember(submission, WEBHOOKS_CHAIN, before.version + 1, before.version)
+            return Receipt(webhooks=before, seq=before.version + 1)
+        circumstances = self.circumstances(submission, actor, at)
+        seq = before.version + 1
+        state = "" if before.version else None
+        sealed = seal(draft, circumstances, WEBHOOKS_CHAIN, seq, before.head, state)
+        self.keep_rows(sealed, draft, None)
+        self.webhooks = evolve_webhooks(before, sealed.recorded)
+        self.loaded.directory = msgspec.structs.replace(
+            directory, webhooks=self.webhooks, listeners=self.webhooks.listeners()
+        )
+        self.remember(submission, WEBHOOKS_CHAIN, seq, seq)
+        return Receipt(webhooks=self.webhooks, events=(sealed.recorded,), seq=seq)
+
+    def send_to_webhook(self, submission: Submission, command: SendCommand, actor: Actor) -> Receipt:
+        kind, draft = decide_sending(self.loaded.directory.webhooks, command, actor)
+        receipt = self.append_single(kind, draft, submission, actor)
+        if isinstance(command, PingWebhook):
+            self.plan(receipt.events[0], EffectKind.WEBHOOK, command.webhook_id)
+        else:
+            due_at = at_text(self.now)
+            self.again.extend(
+                (
+                    *(place.chain, place.seq, EffectKind.WEBHOOK.value, command.webhook_id),
+                    *(lane_of(EffectKind.WEBHOOK, place.chain, command.webhook_id), place.at, due_at),
+                )
+                for place in command.places
+            )
+        self.remember(submission, receipt.events[0].event.chain, 1, 1)
+        return receipt
+
+    def announce(self, recorded: Recorded) -> None:
+        """To every endpoint that hears of such events: in the transaction that records them, or not at all."""
+        kind = webhook_type_of(recorded)
+        for webhook_id in self.loaded.directory.listeners.get(kind, ()) if kind else ():
+            self.plan(recorded, EffectKind.WEBHOOK, webhook_id)
+
     # Rows.
 
     def circumstances(self, submission: Submission, actor: Actor, at: datetime) -> Circumstances:
@@ -656,6 +714,8 @@ class Batch:
             seq = sealed.recorded.event.seq
             salt, content = sealed.attachment_salt, draft.attachment.content
             self.attachments.append((draft.attachment.id, case_id, seq, salt, content))
+        if self.loaded.directory.listeners:
+            self.announce(sealed.recorded)
 
     def case_rows(self) -> list[tuple[int, Row]]:
         """The version that each changed case replaces (0: none), and its row in the order of CASE_COLUMNS."""
@@ -663,6 +723,10 @@ class Batch:
 
     def person_rows(self) -> list[Row]:
         return [(person.id, person.version, canonical(person).decode()) for person in self.people.values()]
+
+    def webhooks_rows(self) -> list[Row]:
+        webhooks = self.webhooks
+        return [(1, webhooks.version, canonical(webhooks).decode())] if webhooks else []
 
     def purchase_rows(self) -> list[Row]:
         return [
@@ -712,6 +776,8 @@ class Batch:
 CHANGES: tuple[tuple[Any, Callable[[Batch, Submission, Any, Actor], Receipt]], ...] = (
     (PersonCommand, Batch.change_person),
     (AddPolicy, Batch.add_policy),
+    (WebhookCommand, Batch.change_webhooks),
+    (SendCommand, Batch.send_to_webhook),
     (FindingCommand, Batch.change_finding),
     (EffectCommand, Batch.change_effect),
     (SingleCommand, Batch.add_single),
@@ -739,6 +805,13 @@ def letter_ref(name: str) -> str:
 
 
 OUTBOX_COLUMNS = ("chain", "seq", "kind", "target", "lane", "at", "due_at")
+
+# What is to be carried out once more, if it is settled, under the name that the other side knows it by.
+AGAIN = """
+    ON CONFLICT (chain, seq, kind, target) DO UPDATE
+    SET status = 'waiting', fence = outbox.fence + 1, due_at = excluded.due_at, failures = 0
+    WHERE outbox.status <> 'waiting'
+"""
 
 
 def effect_of(row: Row) -> Pending:

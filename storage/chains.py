@@ -30,12 +30,15 @@ from workflow.events import (
     PolicyAdded,
     Recorded,
     SampleDrawn,
+    WebhookPinged,
+    WebhookReplayed,
 )
 from workflow.findings import FINDINGS, evolve_finding
 from workflow.people import evolve_person, person_chain
 from workflow.policy import PolicyVersion
 from workflow.replaying import evolve
 from workflow.states import CaseState, Trigger
+from workflow.webhooks import WEBHOOKS_CHAIN, evolve_webhooks
 
 # What each transition's event comes of; no other event has a trigger.
 TRIGGERS: dict[str, str] = {
@@ -303,6 +306,7 @@ FOLDS: dict[str, Callable[[Any, Recorded], Any]] = {
     SETTINGS_CHAIN: check_settings,
     POLICY_CHAIN: check_policy,
     SIGNING_CHAIN: follow_keys,
+    WEBHOOKS_CHAIN: evolve_webhooks,
 }
 SINGLE: dict[str, tuple[type[EventData], ...]] = {
     "refusal": (AttemptRefused,),
@@ -310,6 +314,8 @@ SINGLE: dict[str, tuple[type[EventData], ...]] = {
     "read": (CaseRead, ExportTaken),
     "sample": (SampleDrawn,),
     "effect": (EffectSettled, EffectRetried),
+    "ping": (WebhookPinged,),
+    "replay": (WebhookReplayed,),
 }
 
 

@@ -201,6 +201,7 @@ POSTGRESQL_DECLARED_CHECKS = (
         "CHECK (refunded >= 0 AND reserved >= 0 AND (refunded + reserved) <= paid)",
     ),
     Defence("desk", "one_desk_per_database", "CHECK (id = 1)"),
+    Defence("webhooks", "one_set_of_webhooks", "CHECK (id = 1)"),
 )
 
 POSTGRESQL_EVENT_RULES = {
@@ -360,6 +361,7 @@ SERVICE_RIGHTS = {
     "client_links": "INSERT, DELETE",
     "identities": "INSERT, DELETE",
     "policies": "INSERT",
+    "webhooks": "INSERT, UPDATE",
     "lifecycle_edges": "INSERT",
     "desk": "INSERT",
 }

@@ -1,4 +1,4 @@
-"""What every decision needs to know of the desk: its people, its policies, its name."""
+"""What every decision needs to know of the desk: its people, its policies, who follows it, its name."""
 
 from datetime import datetime
 
@@ -8,6 +8,7 @@ from storage.submissions import Row
 from workflow.people import Person
 from workflow.policy import PolicyVersion
 from workflow.roles import Actor
+from workflow.webhooks import Webhooks
 
 
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +19,8 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     policies: tuple[PolicyVersion, ...]
     policy_head: tuple[int, str, datetime]  # seq, hash and time of the last event of the policy's chain
     people: dict[str, Person]
+    webhooks: Webhooks = Webhooks()
+    listeners: dict[str, tuple[str, ...]] = {}  # the ids of endpoints by the types they hear of
 
     @property
     def policy_version(self) -> int:
@@ -33,9 +36,10 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
         return person.as_actor()
 
 
-def directory_of(desk: Row, policies: list[Row], people: list[Row], policy_head: Row) -> Directory:
-    """From rows: (log, timezone); (body) each by version; (body) each; (seq, hash, at)."""
+def directory_of(desk: Row, policies: list[Row], people: list[Row], policy_head: Row, followed: list[Row]) -> Directory:
+    """From rows: (log, timezone); (body) each by version; (body) each; (seq, hash, at); (body), if there is one."""
     seq, head, at = policy_head
+    webhooks = msgspec.json.decode(followed[0][0], type=Webhooks) if followed else Webhooks()
     everybody = [msgspec.json.decode(body, type=Person) for (body,) in people]
     return Directory(
         log=desk[0],
@@ -43,6 +47,8 @@ def directory_of(desk: Row, policies: list[Row], people: list[Row], policy_head:
         policies=tuple(msgspec.json.decode(body, type=PolicyVersion) for (body,) in policies),
         policy_head=(seq, head, datetime.fromisoformat(at)),
         people={person.id: person for person in everybody},
+        webhooks=webhooks,
+        listeners=webhooks.listeners(),
     )
 
 
@@ -52,4 +58,5 @@ DIRECTORY_QUERIES = (
     "SELECT body FROM policies ORDER BY version",
     "SELECT body FROM people",
     "SELECT seq, hash, at FROM events WHERE chain = 'desk:policy' ORDER BY seq DESC LIMIT 1",
+    "SELECT body FROM webhooks",
 )

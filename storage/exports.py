@@ -33,9 +33,12 @@ class ChainKind(StrEnum):
 
     CASE = "case"
     DESK = "desk"
+    EFFECT = "effect"
     FINDING = "finding"
+    PING = "ping"
     READ = "read"
     REFUSAL = "refusal"
+    REPLAY = "replay"
     SAMPLE = "sample"
     SET_ASIDE = "set_aside"
 

@@ -10,13 +10,14 @@ import random
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import msgspec
 
 from storage import search
 from storage.batch import (
+    AGAIN,
     CAN_GO,
     CASE_COLUMNS,
     EFFECT,
@@ -50,6 +51,7 @@ from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
 from workflow.people import AddPerson, LinkIdentity, PersonCommand
+from workflow.webhooks import WebhookCommand
 
 LOCK_TIMEOUT = "2s"
 IDLE_TIMEOUT = "10s"  # a process that was cut off in the middle must not keep its locks
@@ -58,6 +60,9 @@ CONNECT_SECONDS = 3.0
 LOOKUP_PAUSES = (0.0, 0.1, 0.5, 1.0, 2.0, 4.0)  # between the questions what became of a COMMIT
 ATTEMPTS = 8
 PATIENCE_SECONDS = 5.0  # others are waiting for this command to end
+
+# People, the policy and the endpoints are changed by few and rarely: under locks, one at a time.
+ABOUT_THE_DESK = (*get_args(PersonCommand), AddPolicy, *get_args(WebhookCommand))
 
 # Raised by casework_confirm: something that the batch rests on is not as it was.
 DESK_HAS_CHANGED = "CW001"
@@ -117,6 +122,7 @@ def build_write() -> str:
             AND (SELECT count(*) FROM people JOIN {p.unnest((TEXT, INT))} AS u (id, version) USING (id, version))
                 = {p.single("bigint")}
             AND (SELECT max(version) FROM policies) = {p.single("int")}
+            AND coalesce((SELECT version FROM webhooks), 0) = {p.single("int")}
         )
     """
 
@@ -147,6 +153,10 @@ INSERT_IDENTITIES = build_insert(
 )
 DELETE_IDENTITIES = "DELETE FROM identities WHERE id = ANY($1::text[])"
 INSERT_POLICIES = build_insert("policies", ("version", "body"), (INT, TEXT))
+INSERT_WEBHOOKS = build_insert(
+    "webhooks", ("id", "version", "body"), (INT, INT, TEXT), replacing("id", "version", "body")
+)
+PLAN_AGAIN = build_insert("outbox", OUTBOX_COLUMNS, OUTBOX_TYPES, AGAIN)
 INSERT_PEOPLE = build_insert("people", ("id", "version", "body"), (TEXT, INT, TEXT), replacing("id", "version", "body"))
 PURCHASE_COLUMNS = ("reference", "currency", "paid", "refunded", "reserved", "body")
 PURCHASE_TYPES = (TEXT, TEXT, BIGINT, BIGINT, BIGINT, TEXT)
@@ -324,14 +334,14 @@ class PostgresWriter:
 
     @staticmethod
     def is_simple(batch: Batch, submission: Submission) -> bool:
-        if isinstance(submission.command, PersonCommand | AddPolicy) or submission.mail_refs:
+        if isinstance(submission.command, ABOUT_THE_DESK) or submission.mail_refs:
             return False
         entry = batch.entry(submission.case_id)
         return needs_of(submission, entry.case if entry else None).nothing
 
     @staticmethod
     def attempt(batch: Batch, submission: Submission) -> Answer:
-        events, keys = len(batch.events), len(batch.keys)
+        events, keys, effects = len(batch.events), len(batch.keys), len(batch.outbox)
         answer: Answer
         try:
             answer = batch.submit(submission)
@@ -341,6 +351,7 @@ class PostgresWriter:
             # What was recorded of a refusal, and the key of what changes nothing, belong to the careful decision.
             del batch.events[events:]
             del batch.keys[keys:]
+            del batch.outbox[effects:]
         return answer
 
     def distrust(self, batch: Batch) -> None:
@@ -354,7 +365,7 @@ class PostgresWriter:
                 self.cache.put(entry)
         for entry in batch.entries_written():
             self.cache.put(entry)
-        if batch.people or batch.policies:
+        if batch.people or batch.policies or batch.webhooks:
             self.known_directory = None
 
     async def was_written(self, batch: Batch) -> bool:
@@ -455,8 +466,7 @@ class PostgresWriter:
             linked[row["purchase"]].add(row["id"])
         # Only the commands that change a purchase write to its other cases.
         wanted = {row["id"] for row in sharing} | ({case_id} if case_id is not None else set())
-        if isinstance(command, PersonCommand | AddPolicy):
-            # People and the policy are changed by few and rarely: one at a time.
+        if isinstance(command, ABOUT_THE_DESK):
             await connection.execute("SELECT pg_advisory_xact_lock(hashtext('casework desk'))")
         for each in sorted(wanted):
             await connection.fetch("SELECT 1 FROM cases WHERE id = $1 FOR UPDATE", each)
@@ -528,10 +538,10 @@ class PostgresWriter:
     # Reading.
 
     async def load_directory(self, connection: "asyncpg.Connection[Any]") -> Directory:
-        desk, policies, people, head = [
+        desk, policies, people, head, webhooks = [
             [tuple(row) for row in await connection.fetch(query)] for query in DIRECTORY_QUERIES
         ]
-        return directory_of(desk[0], policies, people, head[0])
+        return directory_of(desk[0], policies, people, head[0], webhooks)
 
     async def load_entries(
         self, connection: "asyncpg.Connection[Any]", loaded: Loaded, case_ids: Sequence[str], *, lock: bool
@@ -638,6 +648,8 @@ class PostgresWriter:
             (INSERT_IDENTITIES, batch.identities),
             (DELETE_IDENTITIES, batch.unlinked_identities),
             (INSERT_POLICIES, batch.policies),
+            (INSERT_WEBHOOKS, batch.webhooks_rows()),
+            (PLAN_AGAIN, batch.again),
             (INSERT_PEOPLE, batch.person_rows()),
             (INSERT_BOOKINGS, batch.booking_rows()),
             (DELETE_BOOKINGS, batch.ended_bookings()),
@@ -661,6 +673,8 @@ def has_more_than_log(batch: Batch) -> bool:
         or batch.mail_refs
         or batch.people
         or batch.policies
+        or batch.webhooks
+        or batch.again
         or batch.client_links
         or batch.ended_links
         or batch.bookings
@@ -690,6 +704,7 @@ def write_arguments(batch: Batch) -> list[Any]:
         *columns_of(people, 2),
         len(people),
         directory.policy_version,
+        directory.webhooks.version,
     ]
 
 

@@ -13,6 +13,7 @@ from sqlalchemy.pool import StaticPool
 
 from storage import search
 from storage.batch import (
+    AGAIN,
     CAN_GO,
     CASE_COLUMNS,
     EFFECT,
@@ -79,6 +80,12 @@ INSERT_CLIENT_LINK = insert("client_links", ("hash", "id", "case_id"))
 INSERT_IDENTITY = insert("identities", ("id", "person_id", "issuer", "subject", "salt"))
 INSERT_PROPOSAL = insert("open_proposals", ("case_id", "proposal"), "ON CONFLICT DO NOTHING")
 INSERT_POLICY = insert("policies", ("version", "body"))
+UPSERT_WEBHOOKS = insert(
+    "webhooks",
+    ("id", "version", "body"),
+    "ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body",
+)
+PLAN_AGAIN = insert("outbox", OUTBOX_COLUMNS, AGAIN)
 INSERT_CASE = insert("cases", CASE_COLUMNS)
 # SQLite writes the index of every column that is named, whether its value is another or not.
 FILED = slice(-len(FILED_COLUMNS) - len(MOVING_COLUMNS), -len(MOVING_COLUMNS))
@@ -256,8 +263,10 @@ class SqliteWriter:
 
     def current_directory(self) -> Directory:
         if self.known_directory is None:
-            desk, policies, people, head = (self.connection.execute(query).fetchall() for query in DIRECTORY_QUERIES)
-            self.known_directory = directory_of(desk[0], policies, people, head[0])
+            desk, policies, people, head, webhooks = (
+                self.connection.execute(query).fetchall() for query in DIRECTORY_QUERIES
+            )
+            self.known_directory = directory_of(desk[0], policies, people, head[0], webhooks)
         return self.known_directory
 
     # Deciding.
@@ -390,6 +399,7 @@ class SqliteWriter:
             (INSERT_EVENT, batch.events),
             (INSERT_PERSONAL, batch.personal),
             (INSERT_OUTBOX, batch.outbox),
+            (PLAN_AGAIN, batch.again),
             (CHANGE_EFFECT, batch.effect_rows()),
             (INSERT_KEY, batch.keys),
             (INSERT_ATTACHMENT, batch.attachments),
@@ -402,6 +412,7 @@ class SqliteWriter:
             (INSERT_IDENTITY, batch.identities),
             ("DELETE FROM identities WHERE id = ?", batch.unlinked_identities),
             (INSERT_POLICY, batch.policies),
+            (UPSERT_WEBHOOKS, batch.webhooks_rows()),
             (UPSERT_PERSON, batch.person_rows()),
             (UPSERT_PURCHASE, batch.purchase_rows()),
             (UPSERT_BOOKING, batch.booking_rows()),
@@ -445,7 +456,7 @@ class SqliteWriter:
             if case_id not in batch.changed:
                 self.cache.put(entry)
         self.next_number = batch.loaded.next_number
-        if batch.people or batch.policies:
+        if batch.people or batch.policies or batch.webhooks:
             self.known_directory = None
 
 

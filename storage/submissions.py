@@ -11,6 +11,7 @@ from workflow.events import Recorded
 from workflow.findings import Finding
 from workflow.people import Person
 from workflow.roles import Actor
+from workflow.webhooks import Webhooks
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +44,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     """A durable outcome: the case as the command left it, its texts by pointer, and the case's events it caused.
 
     `seq` is the first of those events (the one that would be next, if nothing had to change); `person` is set for
-    commands about people, `finding` for those about findings, and none of them for the policy's. `repeated` says that
+    commands about people, `finding` for those about findings, `webhooks` for those that change endpoints, and none of
+    them for the policy's. `repeated` says that
     an earlier request with the same key did it.
     """
 
@@ -53,6 +55,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     seq: int = 0
     person: Person | None = None
     finding: Finding | None = None
+    webhooks: Webhooks | None = None
     repeated: bool = False
 
     @property

@@ -42,6 +42,9 @@ OPEN = "state <> 'closed'"
 # Of effects: not settled yet.
 WAITING = "status = 'waiting'"
 
+# Of effects: one of several that hear of the same event.
+TARGETED = "target <> ''"
+
 # Closed, and something came in since that nobody has answered; of the body, which names what is so in just this way.
 MAIL_AFTER_CLOSING = r"""body LIKE '%"mail_after_closing"\:true%'"""
 
@@ -266,6 +269,7 @@ class OutboxRow(Rows, table=True):
         partial("outbox_by_lane", "lane", "id", where=WAITING),
         partial("outbox_by_due", "due_at", "id", where=WAITING),
         Index("outbox_by_status", "status", "id"),
+        partial("outbox_by_target", "target", "id", where=TARGETED),
     )
 
     id: int | None = Field(default=None, sa_column=Column(BIG_KEY, Identity(always=True), primary_key=True))
@@ -349,6 +353,17 @@ class PolicyRow(Rows, table=True):
     __tablename__ = "policies"
 
     version: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    body: str = Field(sa_type=Text)
+
+
+class WebhooksRow(Rows, table=True):
+    """The last page of the endpoints' log: all of them in one row, since every write has to know its version."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (CheckConstraint("id = 1", name="one_set_of_webhooks"),)
+
+    id: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
+    version: int
     body: str = Field(sa_type=Text)
 
 

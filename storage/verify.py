@@ -34,6 +34,7 @@ from workflow.comparing import Change, changes
 from workflow.events import PurchaseChanged, at_text
 from workflow.findings import Finding
 from workflow.people import Person, identity_commitment, token_commitment
+from workflow.webhooks import Webhooks
 
 LISTED_FAULTS = 21
 COMPARED_TOGETHER = 200  # cases whose chains have been followed, and whose rows are then read
@@ -165,6 +166,7 @@ class Verification:
         self.known = Known()
         self.followed: list[Case] = []
         self.people: list[Person] = []
+        self.webhooks: Webhooks | None = None
         self.findings: list[Finding] = []
         self.commitments = 0
         self.erased: dict[str, tuple[int, int]] = {}
@@ -225,6 +227,8 @@ class Verification:
             self.findings.append(state)
         elif isinstance(state, Announcements):
             self.keys = state
+        elif isinstance(state, Webhooks):
+            self.webhooks = state
 
     async def compare_cases(self) -> None:
         """Those that were followed since the last time, with everything that is stored of them."""
@@ -459,7 +463,7 @@ class Verification:
         self.compare_all("the purchase", PURCHASE_COLUMNS, found, wanted.values())
 
     async def desk(self) -> None:
-        """Its own row, policies, lifecycles, people and their tokens."""
+        """Its own row, policies, lifecycles, who follows it, people and their tokens."""
         known = self.known
         desk = [(known.log, known.timezone)] if known.log else []
         policies = [(one.version, canonical(one).decode()) for one in known.policies.values()]
@@ -468,6 +472,7 @@ class Verification:
             for lifecycle, steps in known.lifecycles.items()
             for (source, trigger), step in steps.items()
         ]
+        webhooks = [(1, one.version, canonical(one).decode()) for one in (self.webhooks,) if one]
         people = [(one.id, one.version, canonical(one).decode()) for one in self.people]
         tokens = [(token.id, one.id, token.commitment) for one in self.people for token in one.tokens]
         self.counts["people"] = len(people)
@@ -475,6 +480,7 @@ class Verification:
             ("the desk", ("log", "timezone"), "SELECT log, timezone FROM desk", desk),
             ("the policy version", ("version", "body"), "SELECT version, body FROM policies", policies),
             ("the step", ("name", "target"), STEPS, steps),
+            ("the set of webhooks", ("id", "version", "body"), "SELECT id, version, body FROM webhooks", webhooks),
             ("the person", ("id", "version", "body"), "SELECT id, version, body FROM people", people),
         ):
             self.compare_all(name, columns, await self.reading.rows(query), wanted)

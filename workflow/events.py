@@ -392,6 +392,54 @@ class EffectRetried(EventData, frozen=True, kw_only=True, omit_defaults=True):
     case: str | None = None
 
 
+# Endpoints of systems that follow the desk, and what an admin has sent there.
+
+
+class WebhookAdded(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """`types` are those of `workflow.webhooks` that it hears of."""
+
+    webhook: str
+    url: str
+    types: tuple[str, ...]
+    description: str = ""
+
+
+class WebhookChanged(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything as it is from now on. `reason` is the code of why the desk itself has changed it."""
+
+    webhook: str
+    url: str
+    types: tuple[str, ...]
+    active: bool
+    description: str = ""
+    reason: str = ""
+
+
+class WebhookSecretRotated(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """From now on the secret of this generation signs, and beside it until then the one before."""
+
+    webhook: str
+    generation: Integer
+    previous_until: datetime
+
+
+class WebhookRemoved(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    webhook: str
+
+
+class WebhookPinged(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    webhook: str
+
+
+class WebhookReplayed(EventData, frozen=True, kw_only=True, omit_defaults=True):
+    """What it hears of is sent once more, of the events after one position of the log through another."""
+
+    webhook: str
+    after: Integer
+    through: Integer
+    deliveries: Integer
+
+
 # What an auditor finds, in a chain for each finding.
 
 
@@ -555,6 +603,12 @@ EVENT_TYPES: dict[str, type[EventData]] = {
     "sample_drawn": SampleDrawn,
     "effect_settled": EffectSettled,
     "effect_retried": EffectRetried,
+    "webhook_added": WebhookAdded,
+    "webhook_changed": WebhookChanged,
+    "webhook_secret_rotated": WebhookSecretRotated,
+    "webhook_removed": WebhookRemoved,
+    "webhook_pinged": WebhookPinged,
+    "webhook_replayed": WebhookReplayed,
     "finding_opened": FindingOpened,
     "finding_answered": FindingAnswered,
     "finding_closed": FindingClosed,

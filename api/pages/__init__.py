@@ -17,6 +17,7 @@ from api.pages import (
     queue,
     replaying,
     sign_in,
+    webhooks,
 )
 
 # The case page answers whatever lies one step below it, so what is more special comes first.
@@ -35,6 +36,7 @@ PAGES = (
     audit_desk.pages,
     replaying.pages,
     admin.pages,
+    webhooks.pages,
     live.pages,
     case.pages,
 )

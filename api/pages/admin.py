@@ -41,7 +41,7 @@ from workflow.roles import ADMINS, STAFF_ROLES, Role, TokenKind
 
 pages = Pages()
 
-TABS = (("People", "/admin"), ("Policy", "/admin/policy"), ("Health", "/admin/health"))
+TABS = (("People", "/admin"), ("Policy", "/admin/policy"), ("Webhooks", "/admin/webhooks"), ("Health", "/admin/health"))
 DONE = {
     "added": "They are known here now, and have no way in yet: make them a link.",
     "roles": "These roles count from their very next request on.",
@@ -51,6 +51,9 @@ DONE = {
     "linked": "Whoever the provider knows by this signs in as them from now on.",
     "unlinked": "The identity is unlinked, and their sessions have ended.",
     "policy": "The version is recorded.",
+    "webhook": "It is so from the very next event on.",
+    "ping": "The ping is on its way: what becomes of it stands below.",
+    "unfollowed": "It is removed, and hears of nothing any more.",
 }
 ROLE_WORDS = {
     Role.AGENT: "works on cases",

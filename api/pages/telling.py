@@ -294,6 +294,20 @@ def did_to_desk(recorded: e.Recorded, names: Names) -> str | None:  # noqa: C901
             return f"added version {version.version} of the policy"
         case e.SigningKeyAnnounced():
             return "announced the key that signs from now on"
+        case e.WebhookAdded(url=url):
+            return f"added a webhook, to {url}"
+        case e.WebhookChanged(url=url, active=active, reason=reason):
+            return f"{'changed' if active else 'switched off'} the webhook to {url}" + (
+                f": {words(reason)}" if reason else ""
+            )
+        case e.WebhookSecretRotated(generation=generation):
+            return f"made secret {generation} of a webhook"
+        case e.WebhookRemoved():
+            return "removed a webhook"
+        case e.WebhookPinged():
+            return "sent a ping to a webhook"
+        case e.WebhookReplayed(deliveries=deliveries):
+            return f"sent {deliveries:,} earlier events to a webhook again"
         case e.PersonAdded():
             return f"added {person(about, names)}"
         case e.RolesSet(roles=roles):

@@ -47,6 +47,7 @@ PROPOSAL = f"{CASE}/proposals/{{proposal_id}}"
 PERSON = "/v1/people/{person_id}"
 FINDING = f"{CASE}/findings/{{finding_id}}"
 DELIVERY = "/v1/deliveries/{delivery_id}"
+WEBHOOK = "/v1/webhooks/{webhook_id}"
 REPORTS = ("duties", "near-tiers", "overrides", "voided-approvals", "refusals")
 BECAUSE = {"reason": "as agreed"}
 
@@ -134,6 +135,15 @@ ROUTES: dict[str, Route] = {
     f"POST {PERSON}/disabling": addition(ADMIN, **BECAUSE),
     "POST /v1/payments/stripe": SIGNED,
     "POST /v1/compensations/confirmations": SIGNED,
+    "GET /v1/webhooks": Route(who=AUDITOR | ADMIN),
+    "POST /v1/webhooks": addition(ADMIN, url="https://9.9.9.9/casework", types=["casework.case.opened"]),
+    f"GET {WEBHOOK}": Route(who=AUDITOR | ADMIN),
+    f"PUT {WEBHOOK}": addition(ADMIN, url="https://9.9.9.9/elsewhere", types=["casework.case.opened"], active=True),
+    f"POST {WEBHOOK}/secrets": Route(who=ADMIN),
+    f"POST {WEBHOOK}/pings": Route(who=ADMIN),
+    f"POST {WEBHOOK}/replays": addition(ADMIN, after=0),
+    f"GET {WEBHOOK}/deliveries": Route(who=AUDITOR | ADMIN),
+    f"DELETE {WEBHOOK}": Route(who=ADMIN),
     "GET /healthz": OPEN_TO_ALL,
     "GET /readyz": OPEN_TO_ALL,
     "GET /metrics": OPEN_TO_ALL,
@@ -157,6 +167,8 @@ async def a_furnished_case(service: Service) -> dict[str, str]:
     about = {"seq": 1, "hash": first["hash"], "severity": "minor", "text": "why?"}
     finding = await service.audrey.add(case["id"], "findings", **about)
     link = await service.ana.add(case["id"], "client-links")
+    endpoint = {"url": "https://9.9.9.9/casework", "types": ["casework.message.received"]}
+    webhook = done(await service.adam.post("/v1/webhooks", endpoint), 201)
     sample = done(await service.audrey.post("/v1/samples", {"size": 1}), 201)
     await service.desk.sequencer.settle()
     return {
@@ -173,6 +185,7 @@ async def a_furnished_case(service: Service) -> dict[str, str]:
         "link_id": link["id"],
         "sample_id": sample["id"],
         "delivery_id": str((await outbox.listed(service.desk.database))[0].id),
+        "webhook_id": webhook["id"],
     }
 
 

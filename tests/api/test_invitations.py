@@ -12,7 +12,9 @@ from icalendar import Calendar
 
 from api.carrying_out import Done, Failed, Hopeless, Needless, NotYet, Result
 from api.client_links import new_client_link
-from api.invitations import WORDS, Told, invitation_mail, invite, inviting, told_of, worst
+from api.invitations import WORDS, Told, invitation_mail, invite, told_of, worst
+from api.letters.post import Post
+from api.sending import Outgoing
 from storage import cases
 from storage.batch import letter_ref
 from storage.outbox import Effect, claim
@@ -41,18 +43,18 @@ async def service(desk_url: str, clock: Clock, tmp_path: Path) -> AsyncIterator[
         yield service
 
 
-class PostOffice:
+class PostOffice(Post):
     """Takes whatever it is handed, or answers as it is told to for a recipient."""
 
     def __init__(self, **answers: Result) -> None:
+        self.mailer = None
         self.answers = {f"{name}@step-into.example": answer for name, answer in answers.items()}
         self.taken: list[tuple[str, EmailMessage]] = []
 
-    async def send(self, message: EmailMessage, recipient: str) -> Result:
-        octets = message.as_bytes(policy=policy.SMTP)
-        read: Any = message_from_bytes(octets, policy=policy.default)
-        self.taken.append((recipient, read))
-        return self.answers.get(recipient, Done(reference="250"))
+    async def send(self, mail: Outgoing) -> Result:
+        read: Any = message_from_bytes(mail.content, policy=policy.default)
+        self.taken.append((mail.recipient, read))
+        return self.answers.get(mail.recipient, Done(reference="250"))
 
     def to(self, recipient: str) -> list[EmailMessage]:
         return [mail for address, mail in self.taken if address == recipient]
@@ -81,12 +83,17 @@ async def waiting(service: Service) -> list[Effect]:
     )
 
 
+async def invited(service: Service, effect: Effect, office: PostOffice) -> Result:
+    service.desk.post = office
+    return await invite(service.desk, effect)
+
+
 async def carried_out(service: Service, office: PostOffice) -> list[Result]:
     """Whatever is due, in its order; a real worker would settle it and take the next of its lane."""
     results = []
     while due := await waiting(service):
         for effect in due:
-            results.append(await invite(service.desk, effect, office.send))
+            results.append(await invited(service, effect, office))
             with raw_sql(url_of(service)) as raw:
                 raw.run(f"UPDATE outbox SET status = 'done' WHERE id = {effect.id}")
     return results
@@ -179,7 +186,7 @@ async def test_made_again_it_is_the_very_same_mail(service: Service) -> None:
     (effect,) = await waiting(service)
     office = PostOffice()
     for _ in range(2):
-        await invite(service.desk, effect, office.send)
+        await invited(service, effect, office)
 
     first, again = office.to(UNA)
     assert first["Message-ID"] == again["Message-ID"]
@@ -191,7 +198,7 @@ async def test_one_that_cannot_be_reached_does_not_keep_the_other_from_being_inv
     (effect,) = await waiting(service)
     office = PostOffice(ana=Failed(code="greylisted"))
 
-    assert await inviting(office.send)(service.desk, effect) == Failed(code="greylisted")
+    assert await invited(service, effect, office) == Failed(code="greylisted")
     assert len(office.to(UNA)) == 1
 
 
@@ -232,7 +239,7 @@ async def test_of_an_erased_client_nothing_is_sent(service: Service) -> None:
         raw.run("DELETE FROM personal WHERE field IN ('client_email', 'channel')")
     office = PostOffice()
 
-    assert await invite(service.desk, effect, office.send) == Needless(code="erased")
+    assert await invited(service, effect, office) == Needless(code="erased")
     assert office.taken == []
 
 
@@ -255,7 +262,7 @@ async def test_a_client_whose_address_fits_into_no_header_is_a_persons_to_look_a
     with raw_sql(url_of(service)) as raw, undefended(raw):
         raw.run("UPDATE personal SET value = 'a b@@' || char(10) || 'X: y' WHERE field = 'client_email'")
 
-    result = await invite(service.desk, effect, PostOffice().send)
+    result = await invited(service, effect, PostOffice())
 
     assert isinstance(result, Hopeless)
     assert (result.code, UNA in result.detail) == ("address_unfit", False)

@@ -246,6 +246,7 @@ class Relay:
         async def start() -> None:
             service = await stack.enter_async_context(running(url, Clock(), key_folder=keys))
             await furnish_all(service)
+            service.desk.network.resolve = quad9
             self.app = service.app
 
         try:
@@ -288,6 +289,11 @@ class Relay:
         return told
 
 
+async def quad9(_host: str, _port: int) -> list[str]:
+    """Whatever is looked up; nobody is asked."""
+    return ["9.9.9.9"]
+
+
 RELAY = Relay()
 
 
@@ -307,7 +313,7 @@ CONFIG = {
     "generation": {"max-examples": 20, "deterministic": True, "database": "none"},
     "operations": [
         {
-            "include-path-regex": "revocation$|sample_id",  # a sample gets its id as it is drawn
+            "include-path-regex": "revocation$|sample_id|webhook_id",  # made as it is asked for
             "checks": {"positive_data_acceptance": {"expected-statuses": [*ACCEPTED, 404]}},
         },
         {

@@ -565,7 +565,7 @@ async def test_a_question_that_makes_no_sense_is_named(path: str, service: Servi
         ["limit", "mood"],
         ["limit", "mood", "limit"],
     )
-    numbers = {"limit", "cursor", "after", "version", "at", "state", "overdue", "sort"} & set(KNOWN[path])
+    numbers = {"limit", "cursor", "after", "version", "at", "state", "overdue", "sort", "wait"} & set(KNOWN[path])
     for name in numbers:
         for nasty in ("", "\x00", "-1", "x", "1e3", "9" * 30, "1.5", "٣", "true\x00"):
             response = await service.lou.get(url, **{name: nasty})
@@ -573,6 +573,7 @@ async def test_a_question_that_makes_no_sense_is_named(path: str, service: Servi
                 ("cursor", "٣"),
                 ("limit", "٣"),
                 ("after", "٣"),
+                ("wait", "٣"),
                 ("version", "٣"),
             }
 
@@ -581,7 +582,7 @@ KNOWN = {
     f"{CASE}/events": ("after", "limit"),
     f"{CASE}/replay": ("version", "at"),
     "/v1/cases": ("limit", "cursor", "state", "overdue", "sort"),
-    "/v1/events": ("after", "limit"),
+    "/v1/events": ("after", "limit", "wait"),
     "/v1/refusals": ("cursor", "limit"),
     "/v1/set-aside": ("cursor", "limit"),
 }

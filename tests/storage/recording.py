@@ -71,7 +71,7 @@ from workflow.canonical import canonical, leaf_hash
 from workflow.cases import Case, Ground, Proposal
 from workflow.desk import AddPolicy, DrawSample, RecordExport, RecordRead, SetMailAside
 from workflow.errors import Forbidden
-from workflow.events import SampleDrawn, Severity
+from workflow.events import SampleDrawn, Severity, at_text
 from workflow.findings import AnswerFinding, CloseFinding, OpenFinding
 from workflow.people import (
     CreateToken,
@@ -86,9 +86,19 @@ from workflow.people import (
     UnlinkIdentity,
 )
 from workflow.policy import Category, GroundKind, Settings
-from workflow.roles import Actor, Role
+from workflow.roles import Actor, Role, system_actor
 from workflow.sampling import Allocation, Only, Plan, StratifiedBy
 from workflow.states import CaseState, LinkKind, Resolution, ResumeReason, Trigger
+from workflow.webhooks import (
+    AddWebhook,
+    ChangeWebhook,
+    DisableWebhook,
+    PingWebhook,
+    Place,
+    RemoveWebhook,
+    ReplayWebhook,
+    RotateWebhookSecret,
+)
 
 FOLDER = Path(__file__).parent / "golden"
 RETENTION = timedelta(days=3 * 366)
@@ -259,6 +269,24 @@ async def others_write_too(follows: Story, unverified: Story) -> None:
     await unverified.do(OPERATOR, c.Erase(legal_basis="GDPR Art. 17(1)(d)", reason="it is no client"))
 
 
+async def others_follow(office: Office) -> None:
+    """One system after another; the second says in the end that it is gone."""
+    types = ("casework.case.opened", "casework.transition.allowed")
+    for name in ("crm", "books"):
+        added = AddWebhook(webhook_id=name, url=f"https://{name}.example/hook", types=types, description=name)
+        await office.submit(OPERATOR, added, None)
+    for command in (
+        RotateWebhookSecret(webhook_id="crm"),
+        ChangeWebhook(webhook_id="crm", url="https://crm.example/", types=types[:1], active=True, description="CRM"),
+        PingWebhook(webhook_id="crm"),
+        ReplayWebhook(webhook_id="crm", after=0, through=20, places=(Place("case:refunded", 1, at_text(NOON)),)),
+        RemoveWebhook(webhook_id="crm"),
+    ):
+        await office.submit(OPERATOR, command, None)
+    gone = DisableWebhook(webhook_id="books", url="https://books.example/hook", reason="gone")
+    await office.submit(system_actor("webhooks"), gone, None)
+
+
 async def others_look_on(office: Office) -> None:
     await office.submit(MAIL, SetMailAside(reason="a newsletter", sender="x@y.example", subject="Sale", text="!"), None)
     await office.submit(AUDREY, RecordRead(case="refunded", version=1, what="the case"), None)
@@ -354,6 +382,7 @@ class Recording:
         await an_erasure_does_not_wait(self.story("erased-at-once"))
         await others_write_too(self.story("follows"), self.story("unverified"))
         await others_look_on(self.office)
+        await others_follow(self.office)
         await self.sign()
         self.prove("refunded.bundle", await self.bundle("refunded", files=True))
         self.prove("refunded-redacted.bundle", await self.bundle("refunded", redacted=True))
