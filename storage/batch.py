@@ -134,10 +134,10 @@ FINDINGS_OF = f"""
     AND substr(chain, 1, {len(FINDINGS) + 1} + length({{0}})) = '{FINDINGS}' || {{0}} || ':'
 """  # noqa: S608 - places
 
-# An effect as `effect_of` takes it. With the place of its number.
+# An effect as `effect_of` takes it. With the place of what its number has to be.
 EFFECT = """
     SELECT o.id, o.chain, o.seq, o.kind, o.target, o.status, o.fence, e.body FROM outbox AS o
-    JOIN events AS e ON e.chain = o.chain AND e.seq = o.seq WHERE o.id = {}
+    JOIN events AS e ON e.chain = o.chain AND e.seq = o.seq WHERE o.id {}
 """
 
 # The payments of a case that may be made, and how often each has been claimed. With the place of the case's chain.

@@ -51,6 +51,7 @@ from workflow.errors import CaseworkError
 from workflow.events import at_text
 from workflow.findings import replay_finding
 from workflow.people import AddPerson, LinkIdentity, PersonCommand
+from workflow.settling import SettleEffect
 from workflow.webhooks import WebhookCommand
 
 LOCK_TIMEOUT = "2s"
@@ -175,7 +176,7 @@ DELETE_PROPOSALS = (
     "DELETE FROM open_proposals USING unnest($1::text[], $2::text[]) AS u (case_id, proposal)"
     " WHERE open_proposals.case_id = u.case_id AND open_proposals.proposal = u.proposal"
 )
-# Locked by now.
+# Locked by now, or as they were when they were looked at.
 CHANGE_EFFECTS = (
     "UPDATE outbox SET status = u.status, fence = u.fence, due_at = u.due_at,"
     " failures = CASE u.status WHEN 'waiting' THEN 0 ELSE failures END"
@@ -297,6 +298,7 @@ class PostgresWriter:
                 self.known_directory = await self.load_directory(connection)
             loaded = Loaded(directory=self.known_directory)
             await self.load_entries(connection, loaded, [one.case_id for one in submissions if one.case_id], lock=False)
+            await self.load_what_mail_and_workers_name(connection, loaded, submissions)
             batch = Batch(loaded, self.clock(), self.effects)
             simple = {index: one for index, one in enumerate(submissions) if self.is_simple(batch, one)}
             opening = sum(isinstance(one.command, OpenCase) for one in simple.values())
@@ -329,13 +331,18 @@ class PostgresWriter:
             if is_overtaken(failure) or isinstance(failure, asyncpg.IntegrityConstraintViolationError):
                 return {}
             raise told(failure) from failure
+        except SetGrew:
+            self.distrust(batch)
+            return {}
         self.remember(batch)
         return answers
 
     @staticmethod
     def is_simple(batch: Batch, submission: Submission) -> bool:
-        if isinstance(submission.command, ABOUT_THE_DESK) or submission.mail_refs:
+        if isinstance(submission.command, ABOUT_THE_DESK):
             return False
+        if isinstance(submission.command, SettleEffect):
+            return submission.command.effect in batch.loaded.effects
         entry = batch.entry(submission.case_id)
         return needs_of(submission, entry.case if entry else None).nothing
 
@@ -592,8 +599,20 @@ class PostgresWriter:
             loaded.kept[chain] = [(row["seq"], row["field"]) for row in stored]
 
     @staticmethod
+    async def load_what_mail_and_workers_name(
+        connection: "asyncpg.Connection[Any]", loaded: Loaded, submissions: Sequence[Submission]
+    ) -> None:
+        """Without locks: a mail that somebody else takes in meanwhile collides, and fences are asked once more."""
+        if refs := [ref for one in submissions for ref in one.mail_refs]:
+            known = await connection.fetch("SELECT key FROM mail_refs WHERE key = ANY($1::text[])", refs)
+            loaded.mail_refs = {row["key"] for row in known}
+        if settled := [one.command.effect for one in submissions if isinstance(one.command, SettleEffect)]:
+            for row in await connection.fetch(EFFECT.format("= ANY($1::bigint[])"), settled):
+                loaded.effects[row["id"]] = effect_of(tuple(row))
+
+    @staticmethod
     async def load_effect(connection: "asyncpg.Connection[Any]", loaded: Loaded, number: int) -> None:
-        for row in await connection.fetch(f"{EFFECT.format('$1')} FOR UPDATE OF o", number) if number else ():
+        for row in await connection.fetch(f"{EFFECT.format('= $1')} FOR UPDATE OF o", number) if number else ():
             loaded.effects[number] = effect_of(tuple(row))
 
     @staticmethod
@@ -655,12 +674,15 @@ class PostgresWriter:
             (DELETE_BOOKINGS, batch.ended_bookings()),
             (INSERT_PROPOSALS, batch.opened_proposals()),
             (DELETE_PROPOSALS, batch.ended_proposals()),
-            (CHANGE_EFFECTS, batch.effect_rows()),
             (INSERT_WORDS, word_rows(new)),
             (ADD_WORDS, word_rows(more)),
         ):
             if rows:
                 await connection.execute(statement, *columns_of(rows, 0))
+        if effects := batch.effect_rows():
+            changed = await connection.execute(CHANGE_EFFECTS, *columns_of(effects, 0))
+            if changed != f"UPDATE {len(effects)}":
+                raise SetGrew
         await connection.execute(WRITE, *write_arguments(batch))
 
 
@@ -681,6 +703,7 @@ def has_more_than_log(batch: Batch) -> bool:
         or batch.proposals
         or batch.words
         or batch.erasures
+        or batch.effects
     )
 
 
@@ -709,7 +732,7 @@ def write_arguments(batch: Batch) -> list[Any]:
 
 
 class SetGrew(Exception):
-    """What has to be locked turned out to be more than what is locked: begin again."""
+    """What was read, or has to be locked, has become another: begin again."""
 
 
 # The connection is gone, or as good as gone; TimeoutError is an OSError.

@@ -343,7 +343,7 @@ class SqliteWriter:
             loaded.mails[mail] = [recorded(*row) for row in history]
             loaded.kept[mail] = self.connection.execute(KEPT.format("?1", "?2"), (mail, "")).fetchall()
         if needs.effect and needs.effect not in loaded.effects:
-            row = self.connection.execute(EFFECT.format("?"), (needs.effect,)).fetchone()
+            row = self.connection.execute(EFFECT.format("= ?"), (needs.effect,)).fetchone()
             loaded.effects |= {needs.effect: effect_of(row)} if row else {}
         self.load_payment(loaded, entry.case.chain if entry and needs.payment else "")
         for reference in needs.purchases:
