@@ -15,7 +15,7 @@ from api.demo_steps import MAIL, Scene, moment_of
 from api.demo_stories import ANA, AUDREY, BEGINNING, PEOPLE, READS, SET_ASIDE, STORIES
 from api.desk import Desk
 from api.people import new_link, new_token, new_token_id
-from api.settings import Settings
+from api.settings import PaymentMethod, Settings
 from storage import people
 from storage.cases import CASES
 from storage.database import utc_now
@@ -70,7 +70,9 @@ async def demonstrate(
     midnight = datetime.combine(clock().astimezone(UTC).date(), time.min, UTC)
     scripted = ScriptedClock(moment_of(BEGINNING, midnight), clock)
     await migrate(settings, scripted())
-    async with running(settings, scripted) as desk:
+    # Whatever is configured: nobody is to hear of clients who do not exist, nor is anything to be paid to them.
+    unheard = settings.model_copy(update={"smtp_url": None, "payments": PaymentMethod.MANUAL})
+    async with running(unheard, scripted) as desk:
         known = {person.id for person in await people.everybody(desk.database)}
         in_use = await desk.database.first(select(CASES.id).limit(1))
         if not in_use and known <= {id_of(name) for name in PEOPLE}:

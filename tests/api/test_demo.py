@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from api.demo import NotADemonstration, demonstrate
 from api.demo_stories import PEOPLE, STORIES
 from api.settings import Settings
-from storage import cases, people
+from storage import cases, outbox, people
 from storage.database import Database, open_database
 from storage.keys import ensure_key
 from storage.verify import verify
@@ -41,7 +42,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def settings_of(url: str) -> Settings:
-    return Settings(database_url=url, key_folder=key_folder(url))
+    return Settings(database_url=url, key_folder=key_folder(url), smtp_url=SecretStr("smtp://localhost:9"))
 
 
 @asynccontextmanager
@@ -135,6 +136,11 @@ async def test_it_all_happened_in_the_weeks_before_in_its_order(filled: str) -> 
     assert moments[0] < TODAY - timedelta(weeks=8)
     assert TODAY - timedelta(days=1) < moments[-1] < TODAY
     assert len({moment.date() for moment in moments}) > 30
+
+
+async def test_nobody_outside_hears_of_clients_who_do_not_exist(filled: str) -> None:
+    async with opened(filled) as database:
+        assert await outbox.listed(database) == []
 
 
 async def test_every_part_of_it_stands_up_to_verification(empty_url: str) -> None:
