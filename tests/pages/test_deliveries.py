@@ -29,7 +29,7 @@ async def test_what_failed_is_what_one_sees_first_with_what_the_other_side_said(
 
     page = (await Visitor(service, "ana").get("/deliveries")).text
 
-    assert "smtp_550" in page
+    assert "smtp 550" in page
     assert "&lt;no such&gt; mailbox" in page
     assert page.count('id="delivery-') == 1
     assert 'Deliveries <span class="count">1</span>' in page
@@ -63,5 +63,5 @@ async def test_an_auditor_sees_it_and_has_nothing_to_press(service: Service) -> 
 
     page = (await Visitor(service, "audrey").get("/deliveries")).text
 
-    assert "smtp_550" in page
+    assert "smtp 550" in page
     assert "Try again" not in page
