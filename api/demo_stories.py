@@ -30,6 +30,7 @@ from api.demo_steps import (
     on,
     proposes,
     proposes_refund,
+    proposes_times,
     recategorizes,
     records,
     refunds,
