@@ -345,7 +345,7 @@ async def test_proposed_times_reach_the_client_with_the_link_by_which_to_pick(
     assert [line for line in text_of(read(office)).splitlines() if line] == [
         "Dear Una,",
         "Which would suit you?",
-        "For a consultation about your case C-1 we can offer you these times:",
+        "For a consultation about your case C-1001 we can offer you these times:",
         "- 8 March 2026, 12:00 (UTC)",
         "- 9 March 2026, 12:00 (UTC)",
         "How long: 30 min",
@@ -357,7 +357,7 @@ async def test_proposed_times_reach_the_client_with_the_link_by_which_to_pick(
         "If none suits you, tell us, and we will look for another time with you.",
         "Kind regards",
         "Step-Into",
-        "To answer, simply reply to this mail. Case C-1.",
+        "To answer, simply reply to this mail. Case C-1001.",
     ]
     assert read(office)["subject"] == "Re: The banners [#7K3M9Q2A]"
     assert (await service.client.get(f"http://127.0.0.1{path}")).status_code == 200
