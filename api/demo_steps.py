@@ -241,6 +241,12 @@ def books(starts_at: str, minutes: int, channel: str, reason: str) -> Doing:
     )
 
 
+def proposes_times(starts_at: tuple[str, ...], minutes: int, channel: str, text: str) -> Doing:
+    return lambda scene: c.ProposeSlots(
+        slots=tuple(scene.moment(one) for one in starts_at), minutes=minutes, channel=channel, text=text
+    )
+
+
 def proposes_refund(amount: str, reason: str) -> Doing:
     return lambda _: c.Propose(remedy=RemedyKind.REFUND, amount=money(amount), reason=reason)
 

@@ -30,6 +30,7 @@ from api.demo_steps import (
     on,
     proposes,
     proposes_refund,
+    proposes_times,
     recategorizes,
     records,
     refunds,
@@ -357,6 +358,17 @@ INVESTIGATING = (
             BO,
             answers(
                 "Bonjour Camille, pourriez-vous nous donner accès à votre gestionnaire de balises ?", awaits_reply=True
+            ),
+        ),
+        on("-3 13:10", MAIL, writes("Je ne sais pas comment faire. Pouvez-vous me montrer ?")),
+        on(
+            "-2 09:40",
+            BO,
+            proposes_times(
+                ("2 09:00", "2 15:00", "3 10:00"),
+                30,
+                "video call",
+                "Volontiers : regardons-le ensemble. Quel moment vous convient ?",
             ),
         ),
     ),

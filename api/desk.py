@@ -35,7 +35,7 @@ from storage.outbox import is_payment_asked
 from storage.sequencer import Sequencer
 from storage.submissions import OutcomeUnknown, Receipt, Submission, Unauthorized, Unavailable
 from workflow.cases import Case, chain_of
-from workflow.commands import AddMessage, Command, OpenCase
+from workflow.commands import AddMessage, Command, OpenCase, ProposeSlots
 from workflow.desk import RecordRead, RecordRefusal
 from workflow.errors import StaleVersion
 from workflow.findings import FINDINGS, replay_finding
@@ -237,7 +237,7 @@ class Desk:
         """With a link to the client's page, if the command leads to a letter that can show it."""
         if not (self.settings.smtp_url and self.settings.public_url):
             return command
-        if isinstance(command, OpenCase) or (
+        if isinstance(command, OpenCase | ProposeSlots) or (
             isinstance(command, AddMessage) and command.direction is Direction.OUTBOUND
         ):
             return msgspec.structs.replace(command, link=new_link_for_letters(self.secret, self.clock()))

@@ -334,7 +334,9 @@ OBJECTS: dict[str, dict[str, str]] = {
 }
 
 # Events that concern the client, and those that move money on the purchase.
-OF_CLIENT = frozenset({"opened", "message_received", "message_sent", "message_bounced", "offer_answered"})
+OF_CLIENT = frozenset(
+    {"opened", "message_received", "message_sent", "message_bounced", "offer_answered", "slots_proposed"}
+)
 OF_PURCHASE = frozenset({"payout_begun", "payout_failed", "refunded", "payment_reversed"})
 
 Related = list[tuple[str, str]]

@@ -1,6 +1,5 @@
 """What a consultation sets in motion: its invitation, to the client and to its host, kept up with every change."""
 
-from datetime import datetime
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -12,6 +11,8 @@ import msgspec
 
 from api.calendars import Appointment, Party, appointment_after, invitation, plain
 from api.carrying_out import Done, Failed, Hopeless, Needless, NotYet, Result
+from api.letters.drafting import said_by_client
+from api.letters.languages import Words, languages, recognised
 from api.mail_addresses import Unmailable, mailbox_of
 from api.sending import Outgoing
 from storage import cases, people
@@ -22,67 +23,12 @@ from workflow.errors import NotFound
 from workflow.events import Opened, Recorded
 from workflow.policy import version_in_force
 from workflow.replaying import replay
-from workflow.timezones import zone
 
 if TYPE_CHECKING:
     from api.desk import Desk
 
 
 MOST_IN_SUBJECT = 120
-
-# By language: what the mail is about, and what it says. A further language is one more entry.
-# ruff: noqa: RUF001 - letters of other alphabets are what they look like
-WORDS: dict[str, dict[str, str]] = {
-    "en": {
-        "booked": "Consultation on {when}",
-        "moved": "Your consultation has moved to {when}",
-        "off": "Called off: consultation on {when}",
-        "booked.said": "Your consultation is booked.",
-        "moved.said": "Your consultation takes place at another time, or in another way, than was booked before.",
-        "off.said": "The consultation that was booked does not take place.",
-        "host.said": "You hold a consultation.",
-        "when": "When: {when}",
-        "long": "How long: {minutes} minutes",
-        "channel": "How: {channel}",
-        "case": "Case: {number}",
-        "file": "The invitation that comes with this mail keeps your calendar up to date.",
-        "reply": "If the time does not suit you, reply to this mail.",
-        "date": "{day:%Y-%m-%d}, {day:%H:%M} ({zone})",
-    },
-    "de": {
-        "booked": "Beratungsgespräch am {when}",
-        "moved": "Ihr Beratungsgespräch ist verlegt auf {when}",
-        "off": "Abgesagt: Beratungsgespräch am {when}",
-        "booked.said": "Ihr Beratungsgespräch ist gebucht.",
-        "moved.said": "Ihr Beratungsgespräch findet zu einer anderen Zeit oder auf anderem Weg statt als bisher.",
-        "off.said": "Das gebuchte Beratungsgespräch findet nicht statt.",
-        "host.said": "Sie führen ein Beratungsgespräch.",
-        "when": "Wann: {when}",
-        "long": "Dauer: {minutes} Minuten",
-        "channel": "Wie: {channel}",
-        "case": "Vorgang: {number}",
-        "file": "Die beigefügte Einladung hält Ihren Kalender auf dem neuesten Stand.",
-        "reply": "Wenn Ihnen die Zeit nicht passt, antworten Sie auf diese Nachricht.",
-        "date": "{day:%d.%m.%Y}, {day:%H:%M} ({zone})",
-    },
-    "uk": {
-        "booked": "Консультація {when}",
-        "moved": "Вашу консультацію перенесено на {when}",
-        "off": "Скасовано: консультація {when}",
-        "booked.said": "Вашу консультацію заброньовано.",
-        "moved.said": "Ваша консультація відбудеться в інший час або в інший спосіб, ніж було заброньовано.",
-        "off.said": "Заброньована консультація не відбудеться.",
-        "host.said": "Ви проводите консультацію.",
-        "when": "Коли: {when}",
-        "long": "Тривалість: {minutes} хв",
-        "channel": "Як: {channel}",
-        "case": "Справа: {number}",
-        "file": "Запрошення в цьому листі оновлює ваш календар.",
-        "reply": "Якщо час вам не підходить, дайте відповідь на цей лист.",
-        "date": "{day:%d.%m.%Y}, {day:%H:%M} ({zone})",
-    },
-}
-USUAL_LANGUAGE = "en"
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +37,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     case: Case
     recorded: Recorded
     appointment: Appointment
-    timezone: str
+    words: Words  # the client's
+    host_words: Words
     organizer: Party
     client: Party
     host: Party
@@ -155,11 +102,14 @@ async def told_of(desk: "Desk", effect: Effect) -> Told | Needless:
     policies = (await desk.directory()).policies
     first = history[0]
     is_acknowledged = isinstance(first.data, Opened) and not first.data.silent
+    timezone = version_in_force(policies, appointment.at).settings.timezone
+    usual = desk.settings.language
     return Told(
         case=case,
         recorded=history[-1],
         appointment=appointment,
-        timezone=version_in_force(policies, appointment.at).settings.timezone,
+        words=Words(languages()[recognised(said_by_client(history, texts), usual)], timezone),
+        host_words=Words(languages()[usual], timezone),
         organizer=Party(address=desk.settings.support_address, name=desk.settings.organisation),
         client=Party(address=address, name=texts.get(case.client_name, "")),
         host=Party(address=host.get("email", ""), name=host.get("name", "")),
@@ -178,50 +128,59 @@ def worst(results: list[Result]) -> Result:
 # The mail.
 
 
-def invitation_mail(told: Told, language: str = USUAL_LANGUAGE, *, for_host: bool = False) -> EmailMessage:
-    """A text, the invitation as mail programs act on it, and the same as a file. Raises ValueError for odd addresses.
+def invitation_mail(told: Told, *, for_host: bool = False) -> EmailMessage:
+    """A text, the invitation as mail programs act on it, and the same as a file.
 
-    A client is told nobody's address but ours; who holds the consultation is told the client's.
+    A client is told nobody's address but ours; who holds the consultation is told the client's. Raises as `address_of`
+    and `organizer`.
     """
     appointment = told.appointment
     kind = "off" if appointment.is_off else "booked" if appointment.is_new else "moved"
-    words, when = WORDS[language], moment(appointment.starts_at, told.timezone, language)
+    words, recipient = (told.host_words, told.host) if for_host else (told.words, told.client)
+    subject = words(f"invitation.{kind}", when=words.moment(appointment.starts_at))
     about = f"[{case_number_text(told.case.number)}]" if for_host else f"[#{told.case.mail_tag}]"
-    recipient = told.host if for_host else told.client
     mail = EmailMessage()
     mail["From"] = address_of(told.organizer)
     mail["To"] = address_of(recipient)
-    mail["Subject"] = f"{words[kind].format(when=when)[:MOST_IN_SUBJECT]} {about}"
+    mail["Subject"] = f"{subject[:MOST_IN_SUBJECT]} {about}"
     mail["Date"] = format_datetime(told.recorded.at)
     mail["Message-ID"] = f"<{told.name}{'.host' if for_host else ''}@{told.domain}>"
     if told.acknowledged and not for_host:
         mail["References"] = f"<{told.acknowledged}@{told.domain}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday notice is to answer it
-    mail.set_content("\n".join(lines(told, words, kind, when, for_host=for_host)), cte="quoted-printable")
+    mail.set_content("\n".join(lines(told, words, kind, for_host=for_host)), cte="quoted-printable")
     method = "CANCEL" if appointment.is_off else "REQUEST"
     host = told.host if for_host else Party(address="")
-    octets = invitation(appointment, told.timezone, told.organizer, [told.client], host)
+    octets = invitation(appointment, words.timezone, organizer(told, for_host=for_host), [told.client], host)
     mail.add_alternative(octets, "text", "calendar", params={"method": method, "charset": "utf-8"})
     mail.add_attachment(octets, "application", "ics", filename="cancel.ics" if appointment.is_off else "invite.ics")
+    mail["Content-Language"] = words.language.code  # now, since it would have become the text's alone
     return mail
 
 
-def lines(told: Told, words: dict[str, str], kind: str, when: str, *, for_host: bool) -> list[str]:
+def lines(told: Told, words: Words, kind: str, *, for_host: bool) -> list[str]:
     appointment = told.appointment
     minutes = round((appointment.ends_at - appointment.starts_at).total_seconds() / 60)
-    said = words["host.said"] if for_host and kind == "booked" else words[f"{kind}.said"]
+    said = "host" if for_host and kind == "booked" else kind
     facts = [
-        words["when"].format(when=when),
-        words["long"].format(minutes=minutes),
-        words["channel"].format(channel=plain(appointment.channel or "")),
-        words["case"].format(number=appointment.number),
+        words("consultation.when", starts=words.moment(appointment.starts_at)),
+        words("consultation.long", minutes=minutes),
+        words("consultation.how", channel=plain(appointment.channel or "")),
+        words("invitation.case", number=appointment.number),
     ]
-    last = [words["file"], *([] if for_host or appointment.is_off else [words["reply"]])]
-    return [said, "", *facts, "", *last, ""]
+    last = [words("invitation.file"), *([] if for_host or appointment.is_off else [words("invitation.reply")])]
+    return [words(f"invitation.{said}.said"), "", *facts, "", *last, ""]
 
 
-def moment(when: datetime, timezone: str, language: str) -> str:
-    return WORDS[language]["date"].format(day=when.astimezone(zone(timezone)), zone=timezone)
+def organizer(told: Told, *, for_host: bool) -> Party:
+    """Whom calendar programs tell whether somebody comes: of the client, the address that leads to the case.
+
+    Raises Unmailable.
+    """
+    if for_host:
+        return told.organizer
+    own = mailbox_of(told.organizer.address)
+    return msgspec.structs.replace(told.organizer, address=own.with_tag(told.case.mail_tag).address)
 
 
 def address_of(party: Party) -> Address:

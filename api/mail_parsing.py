@@ -575,6 +575,9 @@ class _Letter:
             letter = next((file for file in letters if not (file.name and file.disposition == "attachment")), None)
             if letter:
                 text, files = self._text(letter), [file for file in files if file is not letter]
+        if not text:
+            replies = (self._text(file) for file in files if _is_calendar_reply(file))
+            text = next((said for one in replies if (said := _calendar_answer(one))), "")
         if len(text) > self.limit:
             text = f"{text[: self.limit - len(_CUT) - 1].rstrip()}\n{_CUT}"
         return text, files
@@ -627,6 +630,32 @@ class _Letter:
         if part.parameters.get("format", "").lower() == "flowed":
             text = _unflowed(text, delete_space=part.parameters.get("delsp", "").lower() == "yes")
         return text.strip("\ufeff").strip()
+
+
+# --- Answers to invitations (RFC 5545 and 5546 §3.2.3), which mail programs send where somebody presses a button ---
+
+_PARTICIPATION = re.compile(r"^ATTENDEE;(?:[^\n]*;)?PARTSTAT=(ACCEPTED|DECLINED|TENTATIVE)\b", re.MULTILINE)
+_CALENDAR_TEXT = re.compile(r"^(SUMMARY|COMMENT)(?:;[^:\n]*)?:([^\n]+)", re.MULTILINE)
+_CALENDAR_ESCAPE = re.compile(r"\\([nN,;\\])")
+
+
+def _is_calendar_reply(part: _Part) -> bool:
+    return part.kind == "text/calendar" and part.parameters.get("method", "").strip('"').upper() == "REPLY"
+
+
+def _calendar_answer(calendar: str) -> str:
+    """Such as `Accepted: Consultation`, and what they have written beside it; empty where it answers nothing."""
+    unfolded = re.sub(r"\n[ \t]", "", calendar)
+    answer = _PARTICIPATION.search(unfolded)
+    if answer is None:
+        return ""
+    found = _CALENDAR_TEXT.findall(unfolded)
+    said = {
+        name: _CALENDAR_ESCAPE.sub(lambda one: one[1].replace("n", "\n").replace("N", "\n"), text)
+        for name, text in found
+    }
+    head = ": ".join(filter(None, (answer[1].capitalize(), said.get("SUMMARY", "").strip())))
+    return "\n\n".join(filter(None, (head, said.get("COMMENT", "").strip())))
 
 
 def _unflowed(text: str, *, delete_space: bool) -> str:
@@ -1159,7 +1188,7 @@ def _why_automatic(root: _Part, subject: str, senders: list[str], support_addres
     submitted = {_COMMENT.sub("", value).partition(";")[0].strip().lower() for value in root.all("auto-submitted")} - {
         ""
     }
-    if submitted - {"no"}:
+    if submitted - {"no"} and not any(map(_is_calendar_reply, root.descendants())):  # there, a person pressed a button
         return "auto_submitted"
     precedence = root.first("precedence").lower()
     if precedence == "list" or any(name.startswith("list-") or name == "mailing-list" for name, _ in root.fields):

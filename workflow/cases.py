@@ -232,7 +232,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     unverified_of: str | None = None  # the case its sender referred to without being one of its participants
     # Where the conversation stands.
     client_messages: tuple[int, ...] = (1,)  # what the client wrote, oldest first, by seq
-    answers: tuple[int, ...] = ()  # letters by a person since then that have not bounced
+    answers: tuple[int, ...] = ()  # letters by a person since then, also with times to pick, that have not bounced
     answer_waived: bool = False
     waiting_since: datetime | None = None  # for the client
     # What is due; none of these while nothing is.

@@ -261,6 +261,7 @@ class ProposeSlots(Command, frozen=True, kw_only=True):
     minutes: int
     channel: str
     text: str = ""
+    link: NewLink | None = None
 
 
 class MoveConsultation(Command, frozen=True, kw_only=True):

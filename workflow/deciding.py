@@ -745,7 +745,7 @@ def add_message(attempt: Attempt, command: c.AddMessage) -> Drafts:
     return (
         e.Draft(data=data, personal=personal),
         *(attached(one, message) for one in command.attachments),
-        *fresh_link(attempt, command),
+        *fresh_link(attempt, command.link if command.direction is Direction.OUTBOUND else None),
     )
 
 
@@ -758,13 +758,13 @@ def message_sent(attempt: Attempt, command: c.AddMessage) -> e.MessageSent:
     return replace(sent, letter=letter.kind, basis=letter.basis, language=letter.language)
 
 
-def fresh_link(attempt: Attempt, command: c.AddMessage) -> Drafts:
+def fresh_link(attempt: Attempt, link: c.NewLink | None) -> Drafts:
     """The one that came along, unless an earlier one for letters is good for a while, or there are too many."""
     good = [one for one in attempt.case.issued_links if one.is_good(attempt.now)]
     lasts = any(one.letters is True and one.is_good(attempt.now + LINK_LASTS) for one in good)
-    if command.link is None or command.direction is Direction.INBOUND or lasts or len(good) >= MAX_CLIENT_LINKS:
+    if link is None or lasts or len(good) >= MAX_CLIENT_LINKS:
         return ()
-    return (link_for_letters(command.link),)
+    return (link_for_letters(link),)
 
 
 def link_for_letters(link: c.NewLink) -> e.Draft:
@@ -850,7 +850,8 @@ def propose_slots(attempt: Attempt, command: c.ProposeSlots) -> Drafts:
     attempt.demand(case_is_investigated, no_payout_under_way)
     host = host_of(attempt.case, attempt.actor.id)
     data = e.SlotsProposed(slots=slots, minutes=command.minutes, host=host, update_due=attempt.update_due())
-    return (e.Draft(data=data, personal={"channel": command.channel, **only_given(remark=command.text)}),)
+    personal = {"channel": command.channel, **only_given(remark=command.text)}
+    return (e.Draft(data=data, personal=personal), *fresh_link(attempt, command.link))
 
 
 def move_consultation(attempt: Attempt, command: c.MoveConsultation) -> Drafts:

@@ -12,13 +12,14 @@ from workflow.events import (
     PayoutBegun,
     Recorded,
     Reopened,
+    SlotsProposed,
 )
 from workflow.states import CaseState
 
 
 class EffectKind(StrEnum):
     ACKNOWLEDGE = "acknowledge"  # tell the client that their inquiry has arrived
-    LETTER = "letter"  # bring the client a person's message
+    LETTER = "letter"  # bring the client what a person tells them: a message, or times to pick from
     INVITE = "invite"  # put a consultation into calendars, move it there, or take it out
     PAY = "pay"  # ask the payment provider for a refund
     WEBHOOK = "webhook"  # tell a system that follows the desk
@@ -29,6 +30,7 @@ LETTERS = frozenset({EffectKind.ACKNOWLEDGE, EffectKind.LETTER, EffectKind.INVIT
 
 BY_EVENT: dict[type[EventData], tuple[EffectKind, ...]] = {
     MessageSent: (EffectKind.LETTER,),
+    SlotsProposed: (EffectKind.LETTER,),
     ConsultationScheduled: (EffectKind.INVITE,),
     ConsultationMoved: (EffectKind.INVITE,),
     Reopened: (EffectKind.INVITE,),  # a consultation that a closed case had accepted is not held any more

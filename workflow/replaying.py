@@ -367,7 +367,8 @@ def linked(case: Case, _: e.Recorded, data: e.Linked) -> Changes:
 # Consultations, beside their booking.
 
 
-def slots_proposed(_: Case, recorded: e.Recorded, data: e.SlotsProposed) -> Changes:
+def slots_proposed(case: Case, recorded: e.Recorded, data: e.SlotsProposed) -> Changes:
+    """An answer by a person like a message, which waits for one in turn."""
     slots = ProposedSlots(
         seq=recorded.event.seq,
         at=recorded.at,
@@ -377,8 +378,13 @@ def slots_proposed(_: Case, recorded: e.Recorded, data: e.SlotsProposed) -> Chan
         host=data.host,
         text=here(recorded, "remark") if "remark" in recorded.event.personal else None,
     )
-    # The clock of the update starts anew, as with a letter that waits for an answer.
-    return {"slots": slots, "waiting_since": recorded.at, "update_due": data.update_due}
+    return {
+        "slots": slots,
+        "answers": (*case.answers, recorded.event.seq),
+        "first_answer_due": None,
+        "waiting_since": recorded.at,
+        "update_due": data.update_due,
+    }
 
 
 def consultation_moved(case: Case, recorded: e.Recorded, data: e.ConsultationMoved) -> Changes:

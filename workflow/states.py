@@ -102,7 +102,7 @@ class Direction(StrEnum):
 class MailKind(StrEnum):
     """What leaves for the client by mail."""
 
-    MESSAGE = "message"  # of a person, or an automatic one that is kept as a message
+    MESSAGE = "message"  # of a person (also with times to pick from), or an automatic one that is kept
     ACKNOWLEDGEMENT = "acknowledgement"  # that their inquiry has arrived
     INVITATION = "invitation"  # to a consultation, or its end
 

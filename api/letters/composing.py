@@ -5,12 +5,12 @@ Pure: a case, its texts and a language go in, a text comes out. What an agent ma
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 import msgspec
 
 from api.letters.languages import Words
-from workflow.cases import Case, Proposal, case_number_text
+from workflow.cases import Case, Proposal, ProposedSlots, case_number_text
 from workflow.commands import Basis
 from workflow.events import Opened, Recorded
 from workflow.guards import Context
@@ -141,6 +141,32 @@ def acknowledgement(writing: Writing, opened: Opened, url: str | None) -> str:
         words("acknowledgement.automatic"),
     ]
     return "\n\n".join(paragraphs)
+
+
+# Times for a consultation, of which the client picks one.
+
+
+def slots(writing: Writing, proposed: ProposedSlots, free: Iterable[datetime], url: str | None) -> str | None:
+    """What somebody has proposed, with what they say to it, and how to pick: on the client's page, or by a reply.
+
+    None where it has been erased.
+    """
+    words, texts = writing.words, writing.texts
+    if proposed.channel not in texts:
+        return None
+    pick = f"{words('slots.pick')}\n{url}\n{words('slots.reply')}" if url is not None else words("slots.answer")
+    paragraphs = [
+        greeting(words, writing.texts.get(writing.case.client_name, "")),
+        texts.get(proposed.text or ""),
+        listed(words("slots.times", number=writing.number), map(words.moment, free)),
+        words("consultation.long", minutes=proposed.minutes)
+        + "\n"
+        + words("consultation.how", channel=texts[proposed.channel]),
+        pick,
+        words("slots.others"),
+        signature(writing, ""),
+    ]
+    return "\n\n".join(one for one in paragraphs if one)
 
 
 # One letter per outcome, paragraph by paragraph; None stands for a text that has been erased.

@@ -1,4 +1,4 @@
-"""Carries out what letters an event asks for: the acknowledgement of an inquiry, and a person's message."""
+"""Carries out what letters an event asks for: the acknowledgement of an inquiry, a person's message, times to pick."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -8,16 +8,17 @@ import msgspec
 import structlog
 
 from api.carrying_out import Hopeless, Needless, NotYet, Result
-from api.letters.composing import Writing, acknowledgement, footer, subject_of, tagged
+from api.letters.composing import Writing, acknowledgement, footer, slots, subject_of, tagged
 from api.letters.drafting import writing_about
 from api.letters.links import link_in_letters
 from api.mail_addresses import Unmailable, is_own, mailbox_of
 from api.mail_building import Content, build, message_id
-from storage import acknowledgements, cases
+from storage import acknowledgements, cases, consultations
 from storage.outbox import Effect
 from workflow.cases import Case, chain_of
 from workflow.effects import EffectKind, letter_name
-from workflow.events import MessageReceived, MessageSent, Opened, Recorded
+from workflow.events import MessageReceived, MessageSent, Opened, Recorded, SlotsProposed
+from workflow.guards import overlapping
 from workflow.states import Resolution
 
 if TYPE_CHECKING:
@@ -50,16 +51,39 @@ async def acknowledge(desk: "Desk", effect: Effect) -> Result:
 
 
 async def letter(desk: "Desk", effect: Effect) -> Result:
-    """Bring the client what somebody wrote to them."""
+    """Bring the client what somebody wrote to them, or proposed."""
     found = await found_for(desk, effect)
     if not isinstance(found, Letter):
         return found
     writing, seq = found.writing, found.recorded.event.seq
+    if isinstance(found.recorded.data, SlotsProposed):
+        return await slots_letter(desk, found)
     text = writing.texts.get(f"{seq}/text")
     if text is None:
         return Needless(code="erased")
     subject = tagged(writing.texts.get(f"{seq}/subject", "") or subject_of(writing), writing.case.mail_tag)
     return await send(desk, found, subject, f"{text}\n\n{footer(writing, found.url)}")
+
+
+async def slots_letter(desk: "Desk", found: "Letter") -> Result:
+    """Bring the client the times that they can pick from, those that still stand when it leaves.
+
+    They stand until others are proposed, one is booked or the case goes another way; and each of them while it lies
+    ahead and nothing else is booked with its host. If none is left, somebody has to propose others.
+    """
+    writing, now = found.writing, desk.clock()
+    proposed = writing.case.proposed_slots
+    if proposed is None or proposed.seq != found.recorded.event.seq:
+        return Needless(code="slots_replaced")
+    taken = await consultations.calendar(desk.database, proposed.host, now)
+    free = [one for one in proposed.slots if one > now and overlapping(one, proposed.minutes, taken) is None]
+    text = slots(writing, proposed, free, found.url)
+    if text is None:
+        return Needless(code="erased")
+    if not free:
+        return Hopeless(code="no_slot_is_free")
+    # The link stands where the client is asked to pick.
+    return await send(desk, found, subject_of(writing), f"{text}\n\n{footer(writing, None)}")
 
 
 # What they have in common.
@@ -155,5 +179,5 @@ def conversation(writing: Writing, support: str) -> Iterator[tuple[str, bool]]:
             return
         if isinstance(data, Opened) and not data.silent:
             yield message_id(letter_name(tag, one.hash, EffectKind.ACKNOWLEDGE), support), False
-        if isinstance(data, MessageSent):
+        if isinstance(data, MessageSent | SlotsProposed):
             yield message_id(letter_name(tag, one.hash, EffectKind.LETTER), support), False

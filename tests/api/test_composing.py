@@ -286,7 +286,7 @@ LAST_STEP: dict[LetterKind, type[e.EventData]] = {
 def test_no_letter_states_what_was_not_recorded(seed: int) -> None:
     """Whatever happens to three cases in whatever order."""
     walk, seen = Walk(seed), Counter[LetterKind]()
-    for _ in range(60):
+    for _ in range(70):
         walk.go(6)
         for case_id in "ABC":
             seen.update(letters_are_true(walk.desk, case_id))

@@ -107,6 +107,14 @@ async def test_every_booked_consultation_lies_ahead(filled: str) -> None:
     assert all(starts_at and starts_at > NOW for case in booked for starts_at in [case.remedies[-1].starts_at])
 
 
+async def test_a_client_can_still_pick_each_of_the_times_that_were_proposed(filled: str) -> None:
+    found = [case for case in await all_cases(filled) if case.proposed_slots]
+
+    assert found
+    assert all(case.waiting_since and case.is_answered for case in found)
+    assert all(starts_at > NOW for case in found if case.proposed_slots for starts_at in case.proposed_slots.slots)
+
+
 async def test_one_purchase_is_shared_by_two_cases(filled: str) -> None:
     references = [case.purchase.reference for case in await all_cases(filled) if case.purchase]
 

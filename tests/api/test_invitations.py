@@ -7,12 +7,14 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from icalendar import Calendar
 
 from api.carrying_out import Done, Failed, Hopeless, Needless, NotYet, Result
 from api.client_links import new_client_link
-from api.invitations import WORDS, Told, invitation_mail, invite, told_of, worst
+from api.invitations import Told, invitation_mail, invite, told_of, worst
+from api.letters.languages import Words, codes, languages
 from api.letters.post import Post
 from api.sending import Outgoing
 from storage import cases
@@ -148,15 +150,15 @@ async def test_the_mail_can_be_read_without_a_calendar_and_joins_the_case_when_i
     (mail,) = office.to(UNA)
 
     assert mail["To"] == UNA or UNA in str(mail["To"])
-    assert mail["Subject"] == f"Consultation on 2026-03-08, 12:00 (UTC) {case['mail_tag']}"
+    assert mail["Subject"] == f"Consultation on 8 March 2026, 12:00 (UTC) {case['mail_tag']}"
     assert mail["Auto-Submitted"] == "auto-generated"
     text = mail.get_body(("plain",))
     assert text is not None
     assert text.get_content().splitlines()[:6] == [
         "Your consultation is booked.",
         "",
-        "When: 2026-03-08, 12:00 (UTC)",
-        "How long: 30 minutes",
+        "When: 8 March 2026, 12:00 (UTC)",
+        "How long: 30 min",
         "How: by phone",
         f"Case: {case['number']}",
     ]
@@ -174,6 +176,9 @@ async def test_the_client_is_told_nobodys_address_but_ours(service: Service) -> 
     (to_client,), (to_host,) = office.to(UNA), office.to(ANA)
 
     assert ANA not in to_client.as_string()
+    tag = str(to_client["Subject"]).partition("[#")[2].strip("]")
+    # Whoever presses Accept answers to this address.
+    assert str(event_in(to_client)[1]["ORGANIZER"]) == f"mailto:support+{tag}@localhost"
     assert ANA.encode() not in event_in(to_client)[1].to_ical()
     assert [str(one) for one in event_in(to_host)[1]["ATTENDEE"]] == [f"mailto:{UNA}", f"mailto:{ANA}"]
     assert to_client["Message-ID"] != to_host["Message-ID"]
@@ -271,20 +276,36 @@ async def test_a_client_whose_address_fits_into_no_header_is_a_persons_to_look_a
 # How it reads.
 
 
-@pytest.mark.parametrize("language", WORDS)
+async def test_a_german_client_is_invited_in_german_and_the_host_as_the_desk_speaks(service: Service) -> None:
+    said = "Guten Tag, ich habe die Rechnung noch nicht bekommen. Mit freundlichen Grüßen"
+    case = await service.ana.investigate(client={"name": "Una", "email": UNA}, message=said, purchase=a_purchase())
+    done(await service.ana.fire(case["id"], "schedule_consultation", starts_at=day(3), minutes=30, channel="Telefon"))
+    acknowledged(service)
+
+    await carried_out(service, office := PostOffice())
+
+    (to_client,), (to_host,) = office.to(UNA), office.to(ANA)
+    assert (to_client["Content-Language"], to_host["Content-Language"]) == ("de", "en")
+    assert str(to_client["Subject"]).startswith("Beratung am 8. März 2026, 12:00 Uhr (UTC)")
+    assert str(to_host["Subject"]).startswith("Consultation on 8 March 2026")
+
+
+@pytest.mark.parametrize("language", codes())
 async def test_every_language_says_all_of_it(service: Service, language: str) -> None:
     case = await a_booking(service)
     await move(service, case, 4)
     (effect,) = await waiting(service)
     told = await told_of(service.desk, effect)
     assert isinstance(told, Told)
-    assert WORDS[language].keys() == WORDS["en"].keys()
+    words = Words(languages()[language], "Europe/Kyiv")
+    told = msgspec.structs.replace(told, words=words, host_words=words)
 
     for for_host in (False, True):
-        mail = invitation_mail(told, language, for_host=for_host)
+        mail = invitation_mail(told, for_host=for_host)
         text = mail.get_body(("plain",))
         assert text is not None
         assert "by phone" in text.get_content()
+        assert words.moment(NOON + timedelta(days=3)) in text.get_content()
         assert "{" not in text.get_content() + str(mail["Subject"])
 
 

@@ -31,11 +31,12 @@ from tests.api.mailing import (
     set_aside,
     the_case,
 )
+from tests.workflow.builders import firing, proposes_slots
 from workflow.commands import AddMessage, Erase, SetParticipants
 from workflow.effects import EffectKind, letter_name
 from workflow.events import AttachmentAdded, EventData, MessageBounced, MessageReceived, Opened
 from workflow.policy import Category
-from workflow.states import CaseState, Direction, MailKind
+from workflow.states import CaseState, Direction, MailKind, Trigger
 
 EXAMPLES = ("published", "own")
 
@@ -500,6 +501,20 @@ async def test_an_answer_that_comes_back_leaves_the_client_unanswered(desk: Desk
     await deliver(desk, a_bounce(await ours(desk, opened.case_id or "", EffectKind.LETTER, seq)))
 
     assert not (await the_case(desk, opened)).is_answered
+
+
+async def test_times_that_come_back_leave_the_client_unanswered_and_owing_no_reply(desk: Desk) -> None:
+    opened = await deliver(desk, a_mail())
+    case_id = opened.case_id or ""
+    await as_lead(desk, firing(Trigger.INVESTIGATE), case_id)
+    await as_lead(desk, proposes_slots(desk.clock() + timedelta(days=3)), case_id)
+    seq = len(await cases.events(desk.database, case_id))
+
+    await deliver(desk, a_bounce(await ours(desk, case_id, EffectKind.LETTER, seq)))
+
+    case = await the_case(desk, opened)
+    assert (case.is_answered, case.waiting_since) == (False, None)
+    assert [one[:2] for one in await bounces(desk, case_id)] == [(f"m{seq}", MailKind.MESSAGE)]
 
 
 async def test_of_two_answers_the_one_that_came_back_is_named(desk: Desk) -> None:

@@ -44,6 +44,48 @@ def a_letter_with(*fields: str | bytes, content: bytes = b"data") -> Attachment:
     return attachment
 
 
+PRESSED = (
+    "BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nBEGIN:VEVENT\r\nORGANIZER;CN=Step-Into:mailto:support@step-into.example\r\n"
+    "ATTENDEE;CN=Ana;PART\r\n STAT=DECLINED;X-NUM-GUESTS=0:mailto:ana@client.example\r\n{comment}"
+    "SUMMARY;LANGUAGE=en:C-1001: by\r\n  phone\\, at noon\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"
+)
+CALENDAR = "Content-Type: text/calendar; charset=UTF-8; method=REPLY"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "text"),
+    [
+        (CALENDAR, PRESSED.format(comment=""), "Declined: C-1001: by phone, at noon"),
+        (
+            CALENDAR,
+            PRESSED.format(comment="COMMENT:I am away.\\nThe week after?\r\n"),
+            "Declined: C-1001: by phone, at noon\n\nI am away.\nThe week after?",
+        ),
+        (
+            "Content-Type: multipart/alternative; boundary=b",
+            f"--b\r\n\r\nAna has declined.\r\n--b\r\n{CALENDAR}\r\n\r\n{PRESSED.format(comment='')}--b--\r\n",
+            "Ana has declined.",
+        ),
+        (
+            "Content-Type: multipart/alternative; boundary=b",
+            f"--b\r\n\r\n\r\n--b\r\n{CALENDAR}\r\n\r\n{PRESSED.format(comment='')}--b--\r\n",
+            "Declined: C-1001: by phone, at noon",
+        ),
+        (CALENDAR, "BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nEND:VCALENDAR\r\n", ""),
+        ("Content-Type: text/calendar; method=REQUEST", PRESSED.format(comment=""), ""),
+    ],
+)
+@pytest.mark.parametrize("submitted", [(), ("Auto-Submitted: auto-generated",)])
+def test_an_answer_to_an_invitation_can_be_read(
+    content_type: str, body: str, text: str, submitted: tuple[str, ...]
+) -> None:
+    mail = read(a_mail("Subject: Declined", *submitted, content_type, body=body))
+
+    assert mail.text == text
+    assert [one.name for one in mail.attachments] == ["attachment.ics"]
+    assert (mail.automatic is None) is ("method=REPLY" in content_type + body or not submitted)
+
+
 def as_html(body: str) -> Mail:
     return read(a_mail("Content-Type: text/html; charset=utf-8", body=body))
 

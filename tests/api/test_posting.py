@@ -17,11 +17,20 @@ from api.mail_intake import Outcome, take_in
 from storage import cases, client_links, outbox, people
 from storage.batch import Entry
 from storage.outbox import Effect
-from tests.api.driving import Clock, Service, running
+from tests.api.driving import Clock, Json, Service, day, done, running
 from tests.api.post_office import PostOffice, open_post_office
 from tests.api.writing import about
 from tests.databases import copy_sqlite
-from tests.workflow.builders import ANA, MAIL, NOON, Desk, a_letter, an_opening, from_the_client
+from tests.workflow.builders import (
+    ANA,
+    MAIL,
+    NOON,
+    Desk,
+    a_letter,
+    an_opening,
+    from_the_client,
+    proposes_slots,
+)
 from workflow.commands import Erase
 from workflow.effects import LETTERS, EffectKind
 from workflow.events import EffectOutcome
@@ -170,12 +179,12 @@ async def test_an_address_is_told_once_an_hour_whatever_is_sent_in_its_name(
 async def test_what_was_withheld_does_not_count_as_told(service: Service) -> None:
     spam = (await opened(service, "A")).case
     await service.desk.submit_as_system("mail", a_letter(), spam.id, via="mail")
-    done = await service.lou.post(
+    closed = await service.lou.post(
         f"/v1/cases/{spam.id}/transitions",
         {"trigger": "close", "reason": "junk", "data": {"resolution": "spam"}},
         if_match="*",
     )
-    assert done.status_code == 200, done.text
+    assert closed.status_code == 200, closed.text
     assert (await carried_out(service))[0] == Needless(code="closed_as_spam")
     await opened(service, "B")
 
@@ -306,18 +315,121 @@ async def test_a_letter_that_was_erased_stays_here(service: Service, office: Pos
     assert len(office.delivered) == 1
 
 
+# Times for a consultation.
+
+
+async def proposed(service: Service, office: PostOffice, **changes: Any) -> tuple[str, Effect]:
+    """A case of which Ana has proposed two times, and what brings them to the client."""
+    case = (await opened(service, **changes)).case
+    await carried_out(service)
+    office.delivered.clear()
+    await service.ana.read(case.id)
+    done(await service.ana.fire(case.id, "investigate"))
+    slots = {"slots": [day(3), day(4)], "minutes": 30, "channel": "by phone", "text": "Which would suit you?"}
+    await service.ana.add(case.id, "slots", **slots)
+    (effect,) = await due(service)
+    return case.id, effect
+
+
+async def test_proposed_times_reach_the_client_with_the_link_by_which_to_pick(
+    service: Service, office: PostOffice
+) -> None:
+    case_id, effect = await proposed(service, office)
+
+    result = await letter(service.desk, effect)
+
+    assert isinstance(result, Done)
+    entry = await cases.one(service.desk.database, case_id)
+    assert entry is not None
+    path = link_in_letters(entry.case, service.desk.secret, service.clock())
+    assert [line for line in text_of(read(office)).splitlines() if line] == [
+        "Dear Una,",
+        "Which would suit you?",
+        "For a consultation about your case C-1001 we can offer you these times:",
+        "- 8 March 2026, 12:00 (UTC)",
+        "- 9 March 2026, 12:00 (UTC)",
+        "How long: 30 min",
+        "How: by phone",
+        "Please choose one of them on your page, which is for you alone:",
+        f"https://desk.example{path}",
+        "A reply to this mail that says which one suits you will do as well.",
+        "None of them is held for you until you have chosen.",
+        "If none suits you, tell us, and we will look for another time with you.",
+        "Kind regards",
+        "Step-Into",
+        "To answer, simply reply to this mail. Case C-1001.",
+    ]
+    assert read(office)["subject"] == "Re: The banners [#7K3M9Q2A]"
+    assert (await service.client.get(f"http://127.0.0.1{path}")).status_code == 200
+
+
+async def test_without_a_page_to_pick_on_a_reply_is_asked_for(desk_url: str, clock: Clock, office: PostOffice) -> None:
+    said = "Guten Tag, ich habe die Rechnung noch nicht bekommen. Mit freundlichen Grüßen"
+    async with a_desk_with_mail(desk_url, clock, office, public_url=None) as service:
+        _, effect = await proposed(service, office, message=said)
+        await letter(service.desk, effect)
+
+    text = text_of(read(office))
+    assert "- 8. März 2026, 12:00 Uhr (UTC)\n- 9. März 2026, 12:00 Uhr (UTC)\n" in text
+    assert "Bitte antworten Sie auf diese E-Mail" in text
+    assert "http" not in text
+
+
+async def test_only_times_that_stand_are_offered(service: Service, office: PostOffice, clock: Clock) -> None:
+    _, effect = await proposed(service, office)
+    other = await service.ana.investigate()
+    done(await service.ana.fire(other["id"], "schedule_consultation", starts_at=day(3), minutes=30, channel="phone"))
+
+    await letter(service.desk, effect)
+    clock.advance(days=4)
+    late = await letter(service.desk, effect)
+
+    assert ("8 March" in text_of(read(office)), "9 March" in text_of(read(office))) == (False, True)
+    assert late == Hopeless(code="no_slot_is_free")
+    assert len(office.delivered) == 1
+
+
+@pytest.mark.parametrize("ending", ["proposed anew", "booked", "closed"])
+async def test_times_that_something_has_replaced_stay_here(service: Service, office: PostOffice, ending: str) -> None:
+    case_id, effect = await proposed(service, office)
+    if ending == "proposed anew":
+        await service.ana.add(case_id, "slots", slots=[day(5)], minutes=30, channel="by phone")
+    elif ending == "booked":
+        booking: Json = {"starts_at": day(3), "minutes": 30, "channel": "by phone"}
+        done(await service.ana.fire(case_id, "schedule_consultation", **booking))
+    else:
+        done(await service.ana.fire(case_id, "close", resolution="withdrawn"))
+
+    assert await letter(service.desk, effect) == Needless(code="slots_replaced")
+    assert office.delivered == []
+
+
+async def test_times_of_an_erased_case_stay_here(service: Service, office: PostOffice) -> None:
+    case_id, effect = await proposed(service, office)
+    erase = Erase(legal_basis="GDPR Art. 17", override=True)
+    await service.desk.submit_as_system("operator", erase, case_id, via="cli", admin=True)
+
+    assert await letter(service.desk, effect) == Needless(code="erased")
+    assert office.delivered == []
+
+
+# The conversation.
+
+
 async def test_it_answers_the_clients_last_mail_and_names_the_whole_conversation() -> None:
     desk = Desk()
     desk.open()
     desk.do(ANA, a_letter())
     desk.do(MAIL, from_the_client())
+    desk.investigate()
+    desk.do(ANA, proposes_slots())
     desk.do(ANA, a_letter())
     texts = {"1/message_id": "<1@example.com>", "4/message_id": "<4@example.com>"}
 
     thread = [*conversation(about(desk, texts=texts), SUPPORT)]
 
     assert [one for one, is_theirs in thread if is_theirs] == ["<1@example.com>", "<4@example.com>"]
-    assert [is_theirs for _, is_theirs in thread] == [True, False, False, True]
+    assert [is_theirs for _, is_theirs in thread] == [True, False, False, True, False]
     assert all(one.endswith("@step-into.example>") for one, is_theirs in thread if not is_theirs)
 
 

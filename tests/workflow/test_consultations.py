@@ -11,6 +11,7 @@ from tests.workflow.builders import (
     BO,
     DAY,
     LOU,
+    MAIL,
     NOON,
     PEOPLE,
     SLOTS,
@@ -160,6 +161,34 @@ def test_a_message_of_the_client_leaves_the_slots_to_be_picked() -> None:
     assert desk.do(UNA, picks(desk.case, SECOND)).remedies[-1].starts_at == SECOND
 
 
+def test_times_are_an_answer_until_the_letter_that_brings_them_comes_back() -> None:
+    desk = a_desk()
+    before = desk.case
+    after = desk.do(ANA, proposes_slots())
+    assert (before.is_answered, after.is_answered) == (False, True)
+    assert after.first_answer_due is None
+
+    case = desk.do(MAIL, c.RecordBounce(message=f"m{desk.case.version}"))
+
+    assert not case.is_answered
+    assert case.waiting_since is None
+    assert case.proposed_slots is not None  # whoever has a link picks one all the same
+    assert refusal(desk, ANA, closing(Resolution.EXPLAINED)) == {"client_is_answered"}
+
+
+def test_a_link_for_the_letter_comes_along_unless_there_is_one_that_lasts() -> None:
+    desk = a_desk()
+    links = [
+        c.NewLink(link_id=f"{number:016x}", secret_hash=f"{number}" * 64, expires_at=desk.now + 90 * DAY)
+        for number in range(2)
+    ]
+
+    for link in links:
+        desk.do(ANA, proposes_slots(link=link))
+
+    assert [(one.id, one.letters) for one in desk.case.issued_links] == [(links[0].link_id, True)]
+
+
 # Picking.
 
 
@@ -176,7 +205,7 @@ def test_the_client_books_the_slot_that_they_pick() -> None:
     )
     assert booked_slot(case) == (ANA.id, FIRST, FIRST + AN_HOUR / 2)
     assert case.proposed_slots is None
-    assert case.is_answered is desk.do(ANA, c.AddNote(text="good")).is_answered
+    assert case.is_answered
 
 
 def test_who_has_agreed_holds_it_even_if_somebody_else_owns_the_case_by_now() -> None:

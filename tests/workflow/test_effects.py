@@ -22,6 +22,7 @@ def test_inquiries_are_acknowledged_letters_delivered_and_payouts_paid() -> None
     desk = a_desk()
     an_approved_refund().carry_out(desk)
     desk.do(CLEO, a_letter())
+    desk.do(ANA, proposes_slots())
     desk.do(DIRK, begins(desk.case.proposals[-1]))
     desk.do(DIRK, refunds(desk.case.proposals[-1]))
 
@@ -30,6 +31,7 @@ def test_inquiries_are_acknowledged_letters_delivered_and_payouts_paid() -> None
     assert {name: kinds for name, kinds in effects.items() if kinds} == {
         "opened": (EffectKind.ACKNOWLEDGE,),
         "message_sent": (EffectKind.LETTER,),
+        "slots_proposed": (EffectKind.LETTER,),
         "payout_begun": (EffectKind.PAY,),
     }
 
