@@ -10,6 +10,7 @@ from playwright.async_api import ViewportSize, expect
 
 from api.verifying import Verified, result_file
 from storage import people
+from storage.schema import HEAD
 from tests.api.driving import Clock, Service, done, refused, running
 from tests.pages.browsing import DESKTOP, PHONE, Site, picture, require_accessible, require_tidy, sign_in
 from tests.pages.forms import HERE, get, post
@@ -143,7 +144,7 @@ async def test_health_says_in_words_what_readyz_says(site: Site) -> None:
     await page.goto("/admin/health")
     await expect(page.get_by_role("heading", name="Verification")).to_be_visible()
     await expect(page.get_by_text("None is made on schedule.")).to_be_visible()
-    await expect(page.get_by_text("SQLite, schema 0003")).to_be_visible()
+    await expect(page.get_by_text(f"SQLite, schema {HEAD}")).to_be_visible()
 
 
 async def test_a_verification_that_found_something_stands_out(desk_url: str, clock: Clock, tmp_path: Path) -> None:
