@@ -35,10 +35,10 @@ bench: .venv/dev.stamp ## Print the benchmarks
 screenshots: .venv/dev.stamp ## Take the pictures in docs/pages anew, from a running demonstration desk
 	@$(bin)/python -m tests.pages.screenshots $(ARGS)
 
-soak: .venv/dev.stamp ## Race the service, kill it under load two hundred times on each database, and alter many bundles and logs
-	@TEST_KILLS=200 TEST_MUTATIONS=200000 $(bin)/python -m pytest --timeout 7200 --capture no \
+soak: .venv/dev.stamp ## Race the service, kill it under load two hundred times on each database, pay, break lines, and alter many bundles and logs
+	@TEST_KILLS=200 TEST_MUTATIONS=200000 TEST_PAYOUTS=all TEST_LINES=50 $(bin)/python -m pytest --timeout 7200 --capture no \
 	  tests/end_to_end/test_crashes.py tests/end_to_end/test_races.py tests/api/test_casework_verify.py \
-	  tests/api/test_whole_log.py $(ARGS)
+	  tests/api/test_whole_log.py tests/api/test_payouts.py tests/api/test_lmtp.py tests/api/test_mailboxes.py $(ARGS)
 
 pins: ## Pin what pyproject.toml asks for (needs uv); newer releases too: make pins ARGS=--upgrade
 	@command -v uv >/dev/null || { echo 'make pins needs uv: https://docs.astral.sh/uv/' >&2; exit 1; }

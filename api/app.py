@@ -49,7 +49,7 @@ from api.routing import DeskRoute, DirectRoutes
 from api.settings import Settings
 from storage.database import open_database
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 
 ROUTERS: tuple[APIRouter | Pages, ...] = (
     cases.router,

@@ -16,10 +16,10 @@ PLACES: tuple[tuple[str, str, frozenset[Role]], ...] = (
     ("Queue", "/queue", READERS),
     ("Board", "/board", READERS),
     ("Approvals", "/approvals", APPROVERS),
-    ("Deliveries", "/deliveries", deliveries.WATCHERS),
     ("Insights", "/insights", OVERSEERS),
     ("Audit", "/audit-desk", OVERSEERS),
     ("Admin", "/admin", ADMINS),
+    ("Deliveries", "/deliveries", deliveries.WATCHERS),
 )
 
 # What waits for whoever looks, in few characters; asked for on every page, so it has to be cheap.

@@ -282,15 +282,15 @@ LAST_STEP: dict[LetterKind, type[e.EventData]] = {
 }
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_no_letter_states_what_was_not_recorded(seed: int) -> None:
     """Whatever happens to three cases in whatever order."""
     walk, seen = Walk(seed), Counter[LetterKind]()
-    for _ in range(70):
+    for _ in range(90):
         walk.go(6)
         for case_id in "ABC":
             seen.update(letters_are_true(walk.desk, case_id))
-    assert len(seen) >= 3, seen
+    assert len(seen) >= 4, seen
 
 
 def letters_are_true(desk: Desk, case_id: str) -> list[LetterKind]:

@@ -279,7 +279,7 @@ def test_casework_erase_and_nothing_comes_back_with_an_older_backup(tmp_path: Pa
 
     done = casework("erase", "Zaphod@secret.example", "--override", url=url)
 
-    assert (done.returncode, done.stdout) == (0, "C-1001: erased 4 texts and 0 files\n")
+    assert (done.returncode, done.stdout) == (0, "C-1001: erased 5 texts and 0 files\n")
     assert not holds_something(tmp_path, "desk.db")
     assert casework("verify", url=url).returncode == 0
     again = casework("erase", "Zaphod@secret.example", "--override", url=url)

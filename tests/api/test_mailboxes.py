@@ -1,6 +1,7 @@
 """Mailboxes: what lies there reaches the desk, whatever people, servers and lines do, and leaves the folder then."""
 
 import asyncio
+import os
 import random
 import re
 import ssl
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from api import mail_intake, mailboxes, receiving
 from api.desk import Desk
-from api.mail_files import ENOUGH_BYTES
-from api.mail_parsing import parse_mail
+from api.mail_parsing import Limits, parse_mail
 from api.receiving import Receiving
 from api.settings import MailboxSettings
 from tests.api.imap import ARRIVED, PASSWORD, USER, Folder, ImapServer, between
@@ -41,6 +42,8 @@ from tests.api.mailing import (
     with_the_tag,
 )
 from tests.databases import copy_sqlite
+
+LINES = int(os.environ.get("TEST_LINES", "1"))
 
 PATIENCE_SECONDS = 60  # of a machine that is busy with other tests
 
@@ -250,8 +253,13 @@ async def test_a_mail_that_the_server_does_not_hand_out_is_named_and_stops_no_ot
     assert "mail 102 of mailbox-1" in texts["text"]
 
 
-async def test_a_mail_that_is_too_large_is_fetched_as_far_as_is_needed_to_see_that(folder: Folder, url: str) -> None:
-    await asyncio.to_thread(folder.put, a_mail(text="x" * (ENOUGH_BYTES + 5_000_000)))
+async def test_a_mail_that_is_too_large_is_fetched_as_far_as_is_needed_to_see_that(
+    folder: Folder, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 1_000_000
+    monkeypatch.setattr(mailboxes, "ENOUGH_BYTES", limit + 1)
+    monkeypatch.setattr(mail_intake, "parse_mail", partial(parse_mail, limits=Limits(message_bytes=limit)))
+    await asyncio.to_thread(folder.put, a_mail(text="x" * (limit + 1_000_000)))
     await asyncio.to_thread(folder.put, a_mail())
 
     async with between(folder.port) as line, receives(url, folder.settings(line.port)) as (desk, _):
@@ -261,7 +269,7 @@ async def test_a_mail_that_is_too_large_is_fetched_as_far_as_is_needed_to_see_th
         ((reason, _texts),) = await set_aside(desk)
         assert reason == "too_large"
         assert len(await all_cases(desk)) == 1
-    assert line.sent < ENOUGH_BYTES + 100_000
+    assert line.sent < limit + 100_000
 
 
 def receiving_done(folder: Folder) -> bool:
@@ -483,7 +491,7 @@ def test_an_address_is_a_user_name_as_it_is_or_escaped() -> None:
 # All of it.
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(LINES))
 async def test_all_inquiries_lead_to_the_cases_they_should_however_often_the_line_breaks(
     folder: Folder, url: str, seed: int
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from storage import cases, people
-from storage.batch import Repeat
+from storage.batch import NO_EFFECTS, Repeat
 from storage.database import open_database
 from storage.desk import ensure_desk
 from storage.ledger import Ledger
@@ -18,6 +18,7 @@ from storage.writer import Clock
 from tests.workflow.builders import MAIL, NOON, STAFF, an_opening, firing
 from workflow import commands as c
 from workflow.cases import Case
+from workflow.effects import EffectKind
 from workflow.people import AddPerson
 from workflow.roles import Actor, Role, system_actor
 from workflow.states import Trigger
@@ -30,9 +31,9 @@ NOTE = c.AddNote(text="rang, nobody answered")
 class Office:
     """What one process of the service has: a ledger of its own over the database that all share."""
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, effects: frozenset[EffectKind] = NO_EFFECTS) -> None:
         self.database = open_database(url)
-        self.ledger = Ledger(self.database.writer(clock))
+        self.ledger = Ledger(self.database.writer(clock, effects))
 
     async def submit(self, actor: Actor, command: c.Command, case_id: str | None = "A", **how: Any) -> Receipt | Repeat:
         return await self.ledger.submit(a_submission(actor, command, case_id, **how))
@@ -85,9 +86,11 @@ def at_noon() -> Any:
 
 
 @asynccontextmanager
-async def an_office(url: str, clock: Clock = at_noon, staff: tuple[Actor, ...] = STAFF) -> AsyncIterator[Office]:
-    """Open, and with its staff known to the desk."""
-    office = Office(url, clock)
+async def an_office(
+    url: str, clock: Clock = at_noon, staff: tuple[Actor, ...] = STAFF, effects: frozenset[EffectKind] = NO_EFFECTS
+) -> AsyncIterator[Office]:
+    """Open, and with its staff known to the desk. `effects` are planned, for whoever claims them."""
+    office = Office(url, clock, effects)
     await office.database.run(lambda connection: ensure_desk(connection, "UTC", NOON))
     await office.ledger.open()
     try:

@@ -20,7 +20,7 @@ import msgspec
 from msgspec.structs import replace
 from sqlalchemy import text
 
-from storage import auditing, cases, keys
+from storage import auditing, cases, keys, outbox
 from storage.bundles import bundle_of
 from storage.chains import fold_of
 from storage.events import verified
@@ -43,6 +43,7 @@ from tests.workflow.builders import (
     MAIL,
     MONEY_CAME_BACK,
     NOON,
+    PROVIDER,
     UNA,
     a_fresh_purchase,
     a_letter,
@@ -70,9 +71,12 @@ from workflow import commands as c
 from workflow.canonical import canonical, leaf_hash
 from workflow.cases import Case, Ground, Proposal
 from workflow.desk import AddPolicy, DrawSample, RecordExport, RecordRead, SetMailAside
+from workflow.effects import EffectKind
 from workflow.errors import Forbidden
-from workflow.events import SampleDrawn, Severity, at_text
+from workflow.events import EffectOutcome, SampleDrawn, Severity, at_text
 from workflow.findings import AnswerFinding, CloseFinding, OpenFinding
+from workflow.guards import Context
+from workflow.letters import basis_of, rests_on
 from workflow.people import (
     CreateToken,
     DisablePerson,
@@ -88,7 +92,8 @@ from workflow.people import (
 from workflow.policy import Category, GroundKind, Settings
 from workflow.roles import Actor, Role, system_actor
 from workflow.sampling import Allocation, Only, Plan, StratifiedBy
-from workflow.states import CaseState, LinkKind, Resolution, ResumeReason, Trigger
+from workflow.settling import CancelEffect, RetryEffect, SettleEffect
+from workflow.states import CaseState, LetterKind, LinkKind, MailKind, Resolution, ResumeReason, Trigger
 from workflow.webhooks import (
     AddWebhook,
     ChangeWebhook,
@@ -139,6 +144,16 @@ class Story:
         for one in verdicts:
             await self.do(one, approves(proposal))
         return proposal
+
+    async def letter(self, kind: LetterKind) -> c.AddMessage:
+        """Drafted from what is recorded, with a link to the case."""
+        history = [one for one, _ in await cases.events(self.office.database, self.id)]
+        basis = rests_on(kind, history)
+        assert basis is not None
+        # What an offer says does not depend on the policy.
+        states = basis_of(kind, await self.office.case(self.id), Context(policies=(), people={}), self.clock.now)
+        link = c.NewLink(link_id=f"l-{self.id}", secret_hash=f"#l-{self.id}", expires_at=self.clock.now + RETENTION)
+        return a_letter(letter=c.Letter(kind=kind, basis=basis, language="en", states=states), link=link)
 
 
 # What happens.
@@ -208,24 +223,31 @@ async def everything_else_is_tried(story: Story) -> None:
     await story.do(LOU, c.Assign(assignee=BO.id, reason="she knows the client"))
     await story.do(BO, firing(Trigger.INVESTIGATE), CHECK)
     offered = await story.do(BO, a_link(), firing(Trigger.OFFER_ADJUSTMENT))
+    await story.do(BO, await story.letter(LetterKind.ADJUSTMENT))
     await story.do(UNA, answers(offered, accepted=False, text="We would rather talk."))
     await story.do(BO, c.RevokeClientLink(link_id=UNA.id, reason="she has lost it"))
     await story.do(BO, firing(Trigger.RESUME, reason_code=ResumeReason.DECLINED))
     starts_at = (story.clock.now + timedelta(days=3)).replace(minute=0, second=0, microsecond=0)
-    proposed = await story.do(BO, a_link(), proposes_slots(starts_at, starts_at + timedelta(hours=2)))
+    proposed = await story.do(
+        BO, a_link(), proposes_slots(starts_at, starts_at + timedelta(hours=2), text="Which one?")
+    )
     await story.do(UNA, picks(proposed, starts_at))
     await story.do(BO, moves(starts_at + timedelta(hours=1)))
     story.clock.now = starts_at + timedelta(hours=2)
     await story.do(BO, c.RecordAttendance(attended=False, text="nobody answered"))
     await story.do(BO, firing(Trigger.RESUME, reason_code=ResumeReason.NO_SHOW))
     credit = await story.propose(proposes_credit(euros("50.00")), CLEO)
-    await story.do(BO, firing(Trigger.ISSUE_COMPENSATION, proposal=credit.id))
+    confirmed = firing(Trigger.ISSUE_COMPENSATION, proposal=credit.id, confirmation="CR-1")
+    await story.do(system_actor("granting"), confirmed)
     await story.do(BO, a_letter(), closing(Resolution.REMEDY_ACCEPTED), firing(Trigger.REOPEN))
 
 
 async def mail_comes_and_goes(story: Story) -> None:
     """Until what is kept of the client is erased, years later, when neither a hold nor the policy forbids it."""
-    await story.open(attachments=(replace(EVIDENCE, id="photo"),), purchase=a_fresh_purchase(reference="D-2"))
+    photo = replace(EVIDENCE, id="photo")
+    purchase = a_fresh_purchase(reference="D-2")
+    await story.open(attachments=(photo,), purchase=purchase, message_id="<1@home.example>")
+    await story.do(MAIL, c.RecordBounce(message="m1", mail=MailKind.ACKNOWLEDGEMENT, reason="mailbox full"))
     await story.do(ANA, firing(Trigger.INVESTIGATE), CHECK, c.AddNote(text="rang, nobody answered"))
     await story.propose(proposes(euros("590.00")))
     await story.do(LOU, c.CorrectRequestedAt(requested_at=NOON - timedelta(hours=2), reason="it came by post"))
@@ -234,7 +256,13 @@ async def mail_comes_and_goes(story: Story) -> None:
     await story.do(ANA, c.SetParticipants(participants=("una@home.example",)))
     sent = (await story.do(ANA, a_letter())).version
     await story.do(MAIL, c.RecordBounce(message=f"m{sent}", reason="no such mailbox"))
-    received = (await story.do(MAIL, from_the_client("Forget it."))).version
+    reply = replace(
+        from_the_client("Forget it."),
+        subject="Re: the banners",
+        sender="una@home.example",
+        message_id="<2@home.example>",
+    )
+    received = (await story.do(MAIL, reply)).version
     await story.do(ANA, c.WaiveAnswer(message=f"m{received}", reason="they only say so"))
     await story.do(LOU, c.PlaceHold(reason="the court asks"), c.ReleaseHold(reason="the court has decided"))
     await story.do(OPERATOR, c.Erase(legal_basis="GDPR Art. 17(1)(a)", reason="they ask"))
@@ -248,8 +276,22 @@ async def under_a_later_policy(story: Story) -> None:
     bought = story.clock.now - timedelta(days=1)
     await story.open(purchase=a_fresh_purchase(reference="D-3", purchased_at=bought))
     await story.do(ANA, firing(Trigger.INVESTIGATE), CHECK)
+    await a_provider_pays_and_takes_back(story)
+
+
+async def a_provider_pays_and_takes_back(story: Story) -> None:
+    """Twice: from a case that is refunded by it, and from one that has been closed since."""
     proposal = await story.propose(proposes(euros("590.00")))
-    await story.do(CLEO, begins(proposal), refunds(proposal))
+    await story.do(CLEO, begins(proposal))
+    await story.do(PROVIDER, firing(Trigger.REFUND, proposal=proposal.id, payment_reference="RE-1"))
+    came_back = firing(Trigger.RESUME, reason_code=ResumeReason.PAYMENT_FAILED, payment_reference="RE-1")
+    await story.do(PROVIDER, came_back)
+    proposal = await story.propose(proposes(euros("590.00")))
+    await story.do(CLEO, begins(proposal))
+    await story.do(PROVIDER, firing(Trigger.REFUND, proposal=proposal.id, payment_reference="RE-2"))
+    await story.do(ANA, a_letter(), closing(Resolution.REMEDY_ACCEPTED))
+    reversal = c.ReversePayment(proposal=proposal.id, reason="the account is closed", payment_reference="RE-2")
+    await story.do(PROVIDER, reversal)
 
 
 async def an_erasure_does_not_wait(story: Story) -> None:
@@ -264,7 +306,7 @@ async def an_erasure_does_not_wait(story: Story) -> None:
 async def others_write_too(follows: Story, unverified: Story) -> None:
     unreadable = replace(EVIDENCE, id="unreadable", problem="cut_off")
     await follows.open(follows="refunded", purchase=None, attachments=(unreadable,))
-    await unverified.open(unverified_of="refunded", purchase=None)
+    await unverified.open(unverified_of="refunded", purchase=None, silent=True)
     await unverified.do(BO, closing(Resolution.SPAM))
     await unverified.do(OPERATOR, c.Erase(legal_basis="GDPR Art. 17(1)(d)", reason="it is no client"))
 
@@ -285,6 +327,33 @@ async def others_follow(office: Office) -> None:
         await office.submit(OPERATOR, command, None)
     gone = DisableWebhook(webhook_id="books", url="https://books.example/hook", reason="gone")
     await office.submit(system_actor("webhooks"), gone, None)
+
+
+async def effects_come_about(office: Office, clock: Clock) -> None:
+    """All that wait: one after the other in each lane. What cannot be brought about is retried once."""
+    acknowledgement, *_ = await outbox.listed(office.database, kind=EffectKind.ACKNOWLEDGE, status="waiting")
+    await office.submit(OPERATOR, CancelEffect(effect=acknowledgement.id, reason="they were told by phone"), None)
+    retried = set()
+    while claimed := await outbox.claim(
+        office.database, frozenset(EffectKind), clock.now, lease=timedelta(minutes=2), limit=100
+    ):
+        for effect in claimed:
+            settled = SettleEffect(effect=effect.id, fence=effect.fence, **OUTCOMES[effect.kind])
+            if effect.kind is EffectKind.WEBHOOK and effect.id not in retried:
+                settled = replace(settled, outcome=EffectOutcome.DEAD, reference="", reason="refused")
+            await office.submit(system_actor("outbox"), settled, None)
+            if settled.outcome is EffectOutcome.DEAD:
+                retried.add(effect.id)
+                await office.submit(OPERATOR, RetryEffect(effect=effect.id, reason="it is up again"), None)
+
+
+OUTCOMES: dict[EffectKind, dict[str, Any]] = {
+    EffectKind.ACKNOWLEDGE: {"outcome": EffectOutcome.DONE, "reference": "250 2.0.0 queued"},
+    EffectKind.LETTER: {"outcome": EffectOutcome.DONE, "reference": "250 2.0.0 queued"},
+    EffectKind.INVITE: {"outcome": EffectOutcome.WITHHELD, "reason": "superseded"},
+    EffectKind.PAY: {"outcome": EffectOutcome.DONE, "reference": "RE-1"},
+    EffectKind.WEBHOOK: {"outcome": EffectOutcome.DONE, "reference": "204"},
+}
 
 
 async def others_look_on(office: Office) -> None:
@@ -383,6 +452,7 @@ class Recording:
         await others_write_too(self.story("follows"), self.story("unverified"))
         await others_look_on(self.office)
         await others_follow(self.office)
+        await effects_come_about(self.office, clock)
         await self.sign()
         self.prove("refunded.bundle", await self.bundle("refunded", files=True))
         self.prove("refunded-redacted.bundle", await self.bundle("refunded", redacted=True))
@@ -402,7 +472,7 @@ class Recording:
 async def recorded(url: str, folder: Path) -> dict[str, bytes]:
     """All files of a recording, made on the migrated database at this URL."""
     clock = Clock()
-    async with an_office(url, clock) as office:
+    async with an_office(url, clock, effects=frozenset(EffectKind)) as office:
         keys_in = KeyFolder(folder, await log_of(office.database))
         recording = Recording(office, clock, Sequencer(office.database, keys_in, clock))
         await recording.happen()

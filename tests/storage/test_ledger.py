@@ -24,6 +24,7 @@ from tests.workflow.builders import (
     LOU,
     MAIL,
     NOON,
+    a_letter,
     a_purchase,
     an_opening,
     approves,
@@ -39,6 +40,7 @@ from workflow import commands as c
 from workflow.canonical import canonical
 from workflow.cases import Case, Proposal
 from workflow.desk import AddPolicy
+from workflow.effects import EffectKind
 from workflow.errors import Forbidden, GuardRefused, NoSuchTransition, StaleVersion
 from workflow.lifecycle import LOGGED_TABLE
 from workflow.people import AddPerson, CreateToken, DisablePerson, RevokeToken, SetRoles
@@ -117,25 +119,26 @@ async def test_commands_on_one_case_are_each_decided_on_what_the_ones_before_hav
     assert await office.faults() == []
 
 
-async def test_a_row_that_is_in_the_way_fails_only_the_command_that_meets_it(office: Office, raw: RawSql) -> None:
-    await office.investigate(ANA, "A")
-    await office.investigate(ANA, "B")
-    raw.insert(
-        "outbox",
-        {"chain": "case:B", "seq": 4, "kind": "letter", "target": "", "lane": "", "at": "whenever", "due_at": ""},
-    )
+async def test_a_row_that_is_in_the_way_fails_only_the_command_that_meets_it(database_url: str, raw: RawSql) -> None:
+    async with an_office(database_url, effects=frozenset({EffectKind.LETTER})) as office:
+        await office.investigate(ANA, "A")
+        await office.investigate(ANA, "B")
+        raw.insert(
+            "outbox",
+            {"chain": "case:B", "seq": 4, "kind": "letter", "target": "", "lane": "", "at": "whenever", "due_at": ""},
+        )
 
-    one, collides, two = await together(
-        office.do(ANA, OFFER, "A"), office.do(ANA, OFFER, "B"), office.do(MAIL, an_opening("C"), None)
-    )
+        one, collides, two = await together(
+            office.do(ANA, a_letter(), "A"), office.do(ANA, a_letter(), "B"), office.do(MAIL, an_opening("C"), None)
+        )
 
-    assert (one.version, two.version) == (4, 2)
-    assert isinstance(collides, Exception)
-    assert (await office.case("B")).version == 3
+        assert (one.version, two.version) == (4, 2)
+        assert isinstance(collides, Exception)
+        assert (await office.case("B")).version == 3
 
-    raw.run("DELETE FROM outbox WHERE at = 'whenever'")
-    assert (await office.do(ANA, OFFER, "B")).version == 4
-    assert await office.faults() == []
+        raw.run("DELETE FROM outbox WHERE at = 'whenever'")
+        assert (await office.do(ANA, a_letter(), "B")).version == 4
+        assert await office.faults() == []
 
 
 async def test_a_text_that_nobody_can_store_fails_only_its_own_command(office: Office) -> None:

@@ -152,8 +152,9 @@ def test_a_desk_of_an_earlier_release_has_its_proposals_listed(database_url: str
 
     def as_it_was(connection: Connection) -> None:
         with connection.begin():
-            for table in ("open_proposals", "identities", "client_links", "passwords"):
+            for table in ("open_proposals", "identities", "client_links", "passwords", "webhooks"):
                 connection.exec_driver_sql(f"DROP TABLE {table}")
+            connection.exec_driver_sql("DROP INDEX cases_by_client")
             for index in inspect(connection).get_indexes("cases"):
                 if str(index["name"]).startswith(("open_cases", "closed_cases")):
                     connection.exec_driver_sql(f"DROP INDEX {index['name']}")

@@ -697,7 +697,7 @@ THE_ROWS = [
             ("idempotency", "VALUES ('k', 'f', 'case:A', 1, 16, '')", "a request is remembered for case:A event 16"),
             (
                 "outbox",
-                "(chain, seq, kind, at) VALUES ('case:A', 16, 'letter', '')",
+                "(chain, seq, kind, target, lane, at, due_at) VALUES ('case:A', 16, 'letter', '', '', '', '')",
                 "an effect is kept of case:A event 16",
             ),
             ("personal", "VALUES ('case:A', 16, 'text', '', 'x')", "the text 'text' is none that the event speaks of"),
