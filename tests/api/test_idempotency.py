@@ -120,7 +120,7 @@ class Day:
                 self.parts["proposal_id"] = (await ana.read(case_id))["proposals"][-1]["id"]
             case "attendance":
                 starts_at = (clock() + timedelta(minutes=1)).isoformat()
-                booked = {"starts_at": starts_at, "minutes": 30, "channel": "by phone"}
+                booked: Json = {"starts_at": starts_at, "minutes": 30, "channel": "by phone"}
                 done(await ana.fire(case_id, "schedule_consultation", **booked))
                 clock.advance(minutes=2)
             case "transitions":
