@@ -88,6 +88,11 @@ async def heard(database: Database, webhook: Webhook, after: int, since: datetim
     return Stretch(after=after, through=max(after, through), places=tuple(places), is_last=through >= end)
 
 
+def is_cut_short(after: int, through: int, deliveries: int) -> bool:
+    """Whether a stretch ended because it was full, so that more may follow."""
+    return deliveries >= MOST_REPLAYED or through - after >= LOOKED_THROUGH
+
+
 async def position_before(database: Database, at: str, end: int) -> int:
     """A position up to which nothing happened at that time or later, as far as writers' clocks agree."""
     first = 0

@@ -70,11 +70,12 @@ class Day:
             ("cleo", f"{proposal}/verdicts", verdict),
             ("dirk", f"{proposal}/payouts", because),
             ("dirk", f"{proposal}/payout-failures", because),
-            ("ana", f"{proposal}/withdrawal", because),
+            ("cleo", f"{proposal}/payment-reversals", because),
             ("ana", f"{case}/purchase/checks", because),  # as it is already
             ("lou", f"{case}/grounds", claim),
             ("ana", f"{case}/grounds/{{ground_id}}/verifications", {"verified": False, "evidence": "none"}),
             ("ana", f"{case}/proposals", credit),
+            ("ana", f"{proposal}/withdrawal", because),
             ("ana", f"{case}/notes", {"text": "called back"}),
             ("ana", f"{case}/messages", {"text": "Hello", "direction": "outbound"}),
             ("ana", f"{case}/messages/{{message_id}}/no-answer-needed", because),
@@ -103,19 +104,29 @@ class Day:
             ("adam", "/v1/webhooks/{webhook_id}/replays", {"after": 0}),
         )
         for name, path, body in plan:
-            if path == f"{case}/attendance":
-                await self.consult()
-            if path == f"{case}/transitions":
-                done(await self.service.ana.fire(self.parts["case_id"], "resume", reason_code="insufficient"))
+            await self.lead_to(path.rpartition("/")[-1])
             yield f"POST {path}", self.sending(name, path.format(**self.parts), body)
         yield f"POST {case}/attachments", self.handing_in(f"{case}/attachments".format(**self.parts))
 
-    async def consult(self) -> None:
-        """The client, for whom a consultation is booked; it begins."""
-        clock, booked = self.service.clock, {"minutes": 30, "channel": "by phone"}
-        starts_at = (clock() + timedelta(minutes=1)).isoformat()
-        done(await self.service.ana.fire(self.parts["case_id"], "schedule_consultation", starts_at=starts_at, **booked))
-        clock.advance(minutes=2)
+    async def lead_to(self, act: str) -> None:
+        """What has to have happened before."""
+        case_id, clock, ana = self.parts["case_id"], self.service.clock, self.service.ana
+        match act:
+            case "payment-reversals":
+                paid = {"proposal": self.parts["proposal_id"], "payment_reference": "TR-1"}
+                done(await self.service.dirk.fire(case_id, "refund", **paid))
+                done(await ana.fire(case_id, "resume", reason_code="insufficient"))
+            case "withdrawal":
+                self.parts["proposal_id"] = (await ana.read(case_id))["proposals"][-1]["id"]
+            case "attendance":
+                starts_at = (clock() + timedelta(minutes=1)).isoformat()
+                booked: Json = {"starts_at": starts_at, "minutes": 30, "channel": "by phone"}
+                done(await ana.fire(case_id, "schedule_consultation", **booked))
+                clock.advance(minutes=2)
+            case "transitions":
+                done(await ana.fire(case_id, "resume", reason_code="insufficient"))
+            case _:
+                pass
 
     def sending(self, name: str, path: str, body: Json) -> Sending:
         if_match = self.service.seen.get(self.parts["case_id"]) if "/v1/cases/" in path else None
