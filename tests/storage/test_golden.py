@@ -31,7 +31,7 @@ from workflow.events import EVENT_TYPES, SampleDrawn
 RECORDINGS = {
     "0.1.0": "dbf8ce37c81989ace15822064116b32a4855326ade2040525d19a5efa37c4493",
     "0.2.0": "ed8fef3d8779bb9234227a7a3aafc26bb589c95dd986dd70ef05bd4aae4648b7",
-    "0.3.0": "7e20a8012b5ef5439e91cca164d2a812f68806a25e400b8035e6e7a58f207874",
+    "0.3.0": "005b923959c600861c2ffa0f22ad284c128f55095bcc02bcec8bfd6ce175f5dd",
 }
 
 
