@@ -244,7 +244,17 @@ def work() -> None:
 
     settings = Settings()
     configure_logs(settings.log_level)
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=quick_loop()) as runner:
+        runner.run(run())
+
+
+def quick_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop, where there is one, as `serve` has it."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 @cli.command()
