@@ -16,9 +16,11 @@ import structlog
 from prometheus_client import Counter
 from sqlalchemy.exc import SQLAlchemyError
 
-from storage import outbox
+from storage import cases, outbox
 from storage.outbox import Attempt, Effect
 from storage.submissions import OutcomeUnknown, Unavailable
+from workflow.cases import chain_of
+from workflow.commands import RecordBounce
 from workflow.effects import EffectKind
 from workflow.events import EffectOutcome
 from workflow.settling import ClaimLost, SettleEffect
@@ -37,6 +39,7 @@ HANDLER_SECONDS = 45.0  # for one attempt
 LEASE = timedelta(seconds=90)  # longer than an attempt and its record take: nobody else begins meanwhile
 AT_ONCE = 16
 FOR_ONE_TARGET = 4  # so that one that hangs leaves the others their turns
+CLAIMED_TOGETHER = 4  # at least, where there is much to do: it costs less than one by one
 POLL_SECONDS = 0.4
 AWAY_SECONDS = 2.0  # the database cannot be asked
 STOP_SECONDS = 15.0  # for what has begun
@@ -141,7 +144,7 @@ class Worker:
                 task.add_done_callback(self.ended)
             if not found:
                 await self.pause(POLL_SECONDS)
-            while len(self.begun) > self.at_once // 2 and not self.closing:  # claiming some at a time costs less
+            while self.at_once - len(self.begun) < CLAIMED_TOGETHER and not self.closing:
                 await asyncio.wait(self.begun, return_when=asyncio.FIRST_COMPLETED)
 
     def ended(self, task: "asyncio.Task[None]") -> None:
@@ -208,6 +211,7 @@ class Worker:
                 await self.let_go(effect, jittered(PAUSES[effect.failures]), result)
             case Failed() | Hopeless():
                 await self.let_go(effect, LEASE, result)  # what was said of it belongs to its list of attempts
+                await answer_nothing(self.desk, effect, result.code)
                 await self.settle(effect, EffectOutcome.DEAD, reason=result.code)
 
     async def settle(self, effect: Effect, outcome: EffectOutcome, *, reference: str = "", reason: str = "") -> None:
@@ -223,6 +227,17 @@ class Worker:
         attempt = Attempt(at=now, code=failure.code, detail=failure.detail) if failure else None
         if not await outbox.postpone(self.desk.database, effect, now + after, attempt):
             raise ClaimLost("the effect is in other hands")
+
+
+async def answer_nothing(desk: "Desk", effect: Effect, reason: str) -> None:
+    """A letter that never left has not answered the client, as one that came back has not."""
+    if effect.kind is not EffectKind.LETTER:
+        return
+    case_id = effect.chain.removeprefix(chain_of(""))
+    entry = await cases.one(desk.database, case_id)
+    if entry is not None and effect.seq in entry.case.answers:
+        bounce = RecordBounce(message=f"m{effect.seq}", reason=reason)
+        await desk.submit_as_system(PART, bounce, case_id, via="timer")
 
 
 # The database, or the ledger over it, is not there at the moment.

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from api.carrying_out import Handler, Worker
+from api.carrying_out import AT_ONCE, CLAIMED_TOGETHER, FOR_ONE_TARGET, Handler, Worker
 from api.receiving import Receiving
 from workflow.effects import LETTERS, EffectKind
+from workflow.webhooks import MAX_WEBHOOKS
 
 if TYPE_CHECKING:
     from api.desk import Desk
     from api.settings import Settings
 
 log = structlog.get_logger()
+
+# Though all of them hang but one, that one is told.
+WEBHOOKS_AT_ONCE = FOR_ONE_TARGET * MAX_WEBHOOKS + CLAIMED_TOGETHER
 
 
 def handlers_of(settings: "Settings") -> tuple[dict[EffectKind, Handler], ...]:
@@ -45,7 +49,10 @@ class Channels:
 
     def __init__(self, desk: "Desk") -> None:
         self.receiving = Receiving(desk)
-        self.workers = [Worker(desk, handlers) for handlers in handlers_of(desk.settings)]
+        self.workers = [
+            Worker(desk, handlers, WEBHOOKS_AT_ONCE if EffectKind.WEBHOOK in handlers else AT_ONCE)
+            for handlers in handlers_of(desk.settings)
+        ]
 
     def open(self) -> None:
         self.receiving.open()

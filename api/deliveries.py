@@ -9,6 +9,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from api import inputs as i
+from api.carrying_out import answer_nothing
 from api.desk import Desk
 from api.errors import documented
 from api.feed import PageQuery
@@ -123,8 +124,10 @@ async def retry(call: WriteCall, delivery_id: str, body: i.ReasonIn) -> Response
 @ruled(Rules(roles=ANY_HANDLER, command=CancelEffect))
 async def cancel(call: WriteCall, delivery_id: str, body: i.ReasonIn) -> Response:
     """Give it up. What has left already cannot be called back."""
-    effect = (await delivery(call.desk, delivery_id)).id
-    return await ordered(call, CancelEffect(effect=effect, reason=body.reason))
+    effect = await delivery(call.desk, delivery_id)
+    response = await ordered(call, CancelEffect(effect=effect.id, reason=body.reason))
+    await answer_nothing(call.desk, effect, "called off")
+    return response
 
 
 async def ordered(call: WriteCall, command: RetryEffect | CancelEffect) -> Response:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 15.0  # for all of it: from looking the name up to the head of the answer
 SHORTEST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(hours=1)
+# However soon it is asked for, the first time and each time after that.
+AT_LEAST = tuple(timedelta(seconds=seconds) for seconds in (1, 5, 15, 30, 60))
 PATIENCE = timedelta(days=3)  # with who asks for later again and again; after that it counts as a failure
 
 MEDIA_TYPE = "application/cloudevents+json; charset=utf-8"
@@ -70,7 +72,7 @@ async def judged(desk: "Desk", webhook: Webhook, effect: Effect, status: int, re
         return Needless(code="webhook_gone")
     now = desk.clock()
     if status in BUSY and now - effect.at < PATIENCE and (pause := pause_of(retry_after, now)) is not None:
-        return NotYet(after=pause)
+        return NotYet(after=max(pause, AT_LEAST[min(effect.fence, len(AT_LEAST)) - 1]))
     return Failed(code=f"http_{status}")
 
 

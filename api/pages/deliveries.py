@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from api.carrying_out import answer_nothing
 from api.deliveries import WATCHERS, DeliveriesQuery, DeliveryView, deliveries, delivery
 from api.inputs import ReasonIn
 from api.pages.audit_frame import asked, names_of_people, read, told_of
@@ -85,6 +86,8 @@ async def order(call: PageCall, delivery_id: str, way: str) -> Response:
         if call.caller.actor.may(HANDLERS[found.kind]):  # the ledger refuses the rest, and records that
             reason = read(ReasonIn, {"reason": reason}).reason
         await call.desk.submit(call, WAYS[way](effect=found.id, reason=reason))
+        if way == "cancellation":
+            await answer_nothing(call.desk, found, "called off")
     except (BadInput, Refused) as failure:
         status, reasons = told_of(failure, call)
         return await listing(call, status, number=found.id, reasons=reasons)

@@ -319,6 +319,25 @@ async def test_a_dead_letter_is_sent_after_all(service: Service) -> None:
     assert refused(await service.ana.post(f"/v1/deliveries/{sent['id']}/retries", BECAUSE), 409, "guard_refused")
 
 
+@pytest.mark.parametrize("is_called_off", [False, True])
+async def test_a_letter_that_never_left_has_answered_nobody(*, is_called_off: bool, service: Service) -> None:
+    case = await service.ana.investigate()
+    await service.ana.add(case["id"], "messages", **HELLO)
+    (letter, _) = done(await service.ana.get("/v1/deliveries"))["items"]
+
+    if is_called_off:
+        done(await service.ana.post(f"/v1/deliveries/{letter['id']}/cancellation", BECAUSE), 201)
+    else:
+        async with working(service.desk, OtherSide(Hopeless(code="smtp_550"))):
+            await settled(service, 2)
+
+    await service.ana.read(case["id"])
+    assert reasons(await service.ana.fire(case["id"], "close", resolution="explained")) == ["client_is_answered"]
+    messages = done(await service.ana.get(f"/v1/cases/{case['id']}/messages"))["items"]
+    assert [one.get("bounced") for one in messages] == [None, True]
+    assert not (await verify(service.desk.database)).faults
+
+
 async def test_a_letter_that_waits_is_called_off(service: Service) -> None:
     await service.ana.open()
     (waiting,) = done(await service.ana.get("/v1/deliveries"))["items"]

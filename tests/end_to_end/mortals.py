@@ -32,9 +32,10 @@ class Mortal(Worker):
     moment = ""
     kind = ""
 
-    def __init__(self, desk: Desk, handlers: Mapping[EffectKind, Handler]) -> None:
+    def __init__(self, desk: Desk, handlers: Mapping[EffectKind, Handler], at_once: int) -> None:
         lane = LETTERS if self.kind in LETTERS else {self.kind}
-        super().__init__(desk, {kind: one for kind, one in handlers.items() if not self.kind or kind in lane})
+        chosen = {kind: one for kind, one in handlers.items() if not self.kind or kind in lane}
+        super().__init__(desk, chosen, at_once)
 
     def passes(self, moment: str, effect: Effect) -> None:
         if (moment, effect.kind) == (self.moment, self.kind):
