@@ -22,8 +22,9 @@ async def service(desk_url: str, clock: Clock, tmp_path: Path) -> AsyncIterator[
 # What these are about lies above the database: each of their tests runs on one of the two, the one half here, the other
 # there. What is asked and kept runs on both wherever it is tested, here and in tests/storage.
 ABOVE_THE_DATABASE = re.compile(
-    r"test_(audit|auditing_commands|cli|client_links|exports|history|live|letters|logs|oidc|posting|publishing|replay_command|reports"
-    r"|roles|routing|verifying)\.py"
+    r"test_(attachments|audit|auditing_commands|carrying_out|cases|cli|client_links|erasures|exports|findings_api|history"
+    r"|idempotency|live|logs|mail_intake|oidc|payment_hooks|people|policy_api|posting|publishing|reconciling"
+    r"|replay_command|replays|reports|roles|routing|samples|verifying|webhook_delivery|webhooks)\.py"
 )
 
 

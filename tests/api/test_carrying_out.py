@@ -333,7 +333,7 @@ async def test_a_letter_that_never_left_has_answered_nobody(*, is_called_off: bo
 
     await service.ana.read(case["id"])
     assert reasons(await service.ana.fire(case["id"], "close", resolution="explained")) == ["client_is_answered"]
-    messages = done(await service.ana.get(f"/v1/cases/{case['id']}/messages"))["items"]
+    messages = done(await service.ana.get(f"/v1/cases/{case['id']}/messages"))
     assert [one.get("bounced") for one in messages] == [None, True]
     assert not (await verify(service.desk.database)).faults
 
