@@ -577,7 +577,7 @@ class Batch:
         effect = self.effects.get(command.effect) or self.loaded.effects.get(command.effect)
         if effect is None:
             raise NotFound("effect")
-        draft, self.effects[effect.id] = decide_effect(effect, command, actor)
+        draft, self.effects[effect.id] = decide_effect(effect, command, actor, self.planned)
         receipt = self.append_single("effect", draft, submission, actor)
         self.remember(submission, receipt.events[0].event.chain, 1, 1)
         return receipt

@@ -16,7 +16,7 @@ from api.desk import Desk
 from api.payments import Order, Payment
 from api.payouts import pay
 from storage.outbox import Effect
-from tests.api.driving import Clock, running
+from tests.api.driving import Clock, done, refused, running
 from tests.api.paying import PAID, SALE, Dying, Till, a_paying_desk, pay_and_die
 from tests.api.stripe_standin import Fault, StripeStandIn, open_for_business
 from tests.commands import FORKS
@@ -411,6 +411,26 @@ async def test_a_person_ends_a_payout_only_while_nobody_has_asked_for_it_or_afte
     assert refused.value.codes == {"payment_is_not_with_the_provider"}
     await till.record(effect, Hopeless(code="gave_up"))
     case = await till.do(DIRK, end(proposal), "A")
+    assert case.state is (CaseState.INVESTIGATING if end is fails else CaseState.REFUNDED)
+
+
+@pytest.mark.parametrize("end", [fails, refunds])
+async def test_what_a_provider_was_asked_that_the_desk_has_no_more_is_called_off_and_ended_by_people(
+    end: Any, till: Till, desk_url: str, clock: Clock, tmp_path: Path
+) -> None:
+    proposal = await till.begun()
+    effect = await till.claim()
+    path, why = f"/v1/deliveries/{effect.id}/cancellation", {"reason": "Stripe's dashboard shows none"}
+    refused(await till.service.dirk.post(path, why), 409, "guard_refused")
+
+    async with running(desk_url, clock, key_folder=tmp_path) as by_hand:
+        now = Till(by_hand, till.standin)
+        with pytest.raises(GuardRefused):
+            await now.do(DIRK, end(proposal), "A")
+        refused(await by_hand.ana.post(path, why), 403, "forbidden")
+        done(await by_hand.dirk.post(path, why), 201)
+        case = await now.do(DIRK, end(proposal), "A")
+
     assert case.state is (CaseState.INVESTIGATING if end is fails else CaseState.REFUNDED)
 
 
