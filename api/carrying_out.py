@@ -152,7 +152,9 @@ class Worker:
         self.ring()  # what waited behind it in its lane may be due
 
     async def claim(self) -> list[Effect]:
-        desk, targets = self.desk, Counted(effect.target for effect in self.begun.values() if effect.target)
+        # Of letters a target says only for whom they are: all go to one server, however many there are.
+        desk, begun = self.desk, self.begun.values()
+        targets = Counted(effect.target for effect in begun if effect.kind is EffectKind.WEBHOOK)
         busy = frozenset(target for target, count in targets.items() if count >= FOR_ONE_TARGET)
         free = self.at_once - len(self.begun)
         limit = min(free, FOR_ONE_TARGET) if EffectKind.WEBHOOK in self.handlers else free

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from api.payments import NotSigned, ProviderSilent
+from api.payments import LookupRefused, NotSigned, ProviderSilent
 from storage.journal import CannotErase
 from storage.keys import CannotSign
 from storage.ledger import KeyInFlight
@@ -108,6 +108,7 @@ STATUSES: tuple[tuple[type[Exception], int, str, str], ...] = (
     (OutcomeUnknown, 503, "outcome_unknown", "It is not known whether the change was made"),
     (Unavailable, 503, "unavailable", "The desk cannot do this now"),
     (ProviderSilent, 503, "provider_silent", "The payment provider gives no answer"),
+    (LookupRefused, 503, "payment_not_shown", "The payment provider does not show a payment"),
     (CannotSign, 503, "cannot_sign", "The log cannot be signed now"),
     (CannotErase, 503, "cannot_erase", "Nothing can be erased now"),
     (BrokenHistory, 503, "broken_log", "The log is not as it was written"),

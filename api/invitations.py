@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from api.calendars import Appointment, Party, appointment_after, invitation, plain
-from api.carrying_out import Done, Failed, Hopeless, Needless, NotYet, Result
+from api.carrying_out import Hopeless, Needless, Result
 from api.letters.drafting import said_by_client
 from api.letters.languages import Words, languages, recognised
 from api.mail_addresses import Unmailable, mailbox_of
@@ -18,7 +18,7 @@ from api.sending import Outgoing
 from storage import cases, people
 from storage.outbox import Effect
 from workflow.cases import Case, case_number_text
-from workflow.effects import EffectKind, letter_name
+from workflow.effects import HOST, EffectKind, letter_name
 from workflow.errors import NotFound
 from workflow.events import Opened, Recorded
 from workflow.policy import version_in_force
@@ -50,22 +50,28 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
         return letter_name(self.case.mail_tag, self.recorded.hash, EffectKind.INVITE)
 
     @property
+    def host_name(self) -> str:
+        """Of the host's, which nobody answers: no reply and no return of it is of the case."""
+        return f"{self.name}.host"
+
+    @property
     def domain(self) -> str:
         return self.organizer.address.rpartition("@")[2] or "localhost"
 
 
 async def invite(desk: "Desk", effect: Effect) -> Result:
-    """To both, whatever becomes of one of them; made again, it is the same mail about the same change."""
+    """To the client or the host, as the effect's target says; made again, it is the same mail about the same change."""
     told = await told_of(desk, effect)
     if isinstance(told, Needless):
         return told
+    for_host = effect.target == HOST
+    if for_host and not told.host.address:
+        return Needless(code="no_address")
     try:
-        mails = [posted(told, for_host=False)]
-        if told.host.address:
-            mails.append(posted(told, for_host=True))
+        mail = posted(told, for_host=for_host)
     except (MessageError, ValueError, IndexError, Unmailable):  # what an address book may hold is endless
         return Hopeless(code="address_unfit", detail="an address or a name cannot stand in a mail's header")
-    return worst([await desk.post.send(mail) for mail in mails])
+    return await desk.post.send(mail)
 
 
 def posted(told: Told, *, for_host: bool) -> Outgoing:
@@ -74,7 +80,7 @@ def posted(told: Told, *, for_host: bool) -> Outgoing:
     to, own = mailbox_of(recipient.address), mailbox_of(told.organizer.address)
     needs_utf8 = not (to.is_ascii and own.is_ascii)
     return Outgoing(
-        name=told.name,
+        name=told.host_name if for_host else told.name,
         sender=own.address if for_host else own.with_tag(told.case.mail_tag).address,
         recipient=to.address,
         content=mail.as_bytes(policy=SMTPUTF8 if needs_utf8 else SMTP),
@@ -117,14 +123,6 @@ async def told_of(desk: "Desk", effect: Effect) -> Told | Needless:
     )
 
 
-def worst(results: list[Result]) -> Result:
-    """What is to be done about all of them: what may still work is tried before anything is given up."""
-    for kind in (Failed, NotYet, Hopeless):
-        if (found := next((one for one in results if isinstance(one, kind)), None)) is not None:
-            return found
-    return next((one for one in results if isinstance(one, Done)), results[0])
-
-
 # The mail.
 
 
@@ -144,7 +142,7 @@ def invitation_mail(told: Told, *, for_host: bool = False) -> EmailMessage:
     mail["To"] = address_of(recipient)
     mail["Subject"] = f"{subject[:MOST_IN_SUBJECT]} {about}"
     mail["Date"] = format_datetime(told.recorded.at)
-    mail["Message-ID"] = f"<{told.name}{'.host' if for_host else ''}@{told.domain}>"
+    mail["Message-ID"] = f"<{told.host_name if for_host else told.name}@{told.domain}>"
     if told.acknowledged and not for_host:
         mail["References"] = f"<{told.acknowledged}@{told.domain}>"
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's holiday notice is to answer it

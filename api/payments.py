@@ -47,7 +47,11 @@ class Payment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PaymentRefused(CaseworkError):
-    """The provider says no for good, and has done nothing; the text is its reason."""
+    """The provider says no for good to what it is asked to pay, and has done nothing; the text is its reason."""
+
+
+class LookupRefused(CaseworkError):
+    """The provider does not show a sale or a refund: it knows none, or several. Whether money has left is not said."""
 
 
 class ProviderSilent(CaseworkError):
@@ -69,17 +73,20 @@ class Payments(Protocol):
     name: str
 
     async def refund(self, order: Order) -> Payment:
-        """Ask for it; asking again with the same order asks for nothing more. Raises PaymentRefused."""
+        """Ask for it; asking again with the same order asks for nothing more.
+
+        Raises PaymentRefused, or LookupRefused, after which it may have been made.
+        """
         ...
 
     async def find(self, order: Order) -> tuple[Payment, ...]:
-        """All that was ever asked for this order's proposal, whatever its key. Raises PaymentRefused."""
+        """All that was ever asked for this order's proposal, whatever its key. Raises LookupRefused."""
         ...
 
     async def status(self, payment_id: str) -> Payment | None: ...
 
     async def announced(self, body: bytes, signature: str) -> tuple[Payment, ...]:
-        """The desks' payments that a message of the provider is about, read anew. Raises NotSigned."""
+        """The desks' payments that a message of the provider is about, read anew. Raises NotSigned or LookupRefused."""
         ...
 
     def refunds(self, since: datetime) -> AsyncIterator[Payment]:

@@ -7,7 +7,7 @@ import structlog
 
 from api.carrying_out import Done, Failed, Hopeless, Needless, NotYet, Result
 from api.desk import Desk
-from api.payments import Order, Payment, PaymentRefused, Payments, PaymentStatus, ProviderSilent
+from api.payments import LookupRefused, Order, Payment, PaymentRefused, Payments, PaymentStatus, ProviderSilent
 from storage import cases
 from storage.outbox import Effect
 from workflow import commands as c
@@ -21,6 +21,8 @@ from workflow.states import CaseState, ProposalStatus, ResumeReason, Trigger
 log = structlog.get_logger()
 
 SOONEST, LATEST = timedelta(seconds=20), timedelta(hours=1)
+NEW = timedelta(minutes=2)  # a payout that nobody else can have asked for
+LOOKUPS = 3  # as long as an index of the provider may lag behind, by the pauses between attempts
 TRIES = 5  # each after somebody has changed the case at the very same moment
 
 
@@ -48,11 +50,15 @@ async def pay(desk: Desk, effect: Effect) -> Result:
     if (ended := end_of(history, effect.seq)) is not None:
         return ended
     order = order_of(history, effect, (await desk.directory()).log)
+    is_first = effect.fence == 1 and not effect.failures and desk.clock() - effect.at < NEW
     try:
-        payment = await asked_for(provider, order)
+        payment = await asked_for(provider, order, is_first=is_first)
     except PaymentRefused as refused:
         await release(desk, order, str(refused))
         return Needless(code="payout_failed")
+    except LookupRefused as unclear:  # the money may have left: nothing but a person may say that it has not
+        kind = Failed if effect.failures < LOOKUPS else Hopeless
+        return kind(code="payment_not_shown", detail=str(unclear))
     except ProviderSilent as silent:
         return Failed(code=silent.code, detail=silent.detail)
     told = await record(desk, payment, via="timer")
@@ -64,9 +70,19 @@ async def pay(desk: Desk, effect: Effect) -> Result:
     return Done(reference=payment.id) if payment.status is PaymentStatus.SUCCEEDED else Needless(code="payout_failed")
 
 
-async def asked_for(provider: Payments, order: Order) -> Payment:
-    """The payment of the order's proposal, as it was found or is made now. Raises PaymentRefused or ProviderSilent."""
-    if (found := best(await provider.find(order), order)) is not None:
+async def asked_for(provider: Payments, order: Order, *, is_first: bool) -> Payment:
+    """The payment of the order's proposal, as it was found or is made now.
+
+    Raises PaymentRefused where nothing has left and nothing will; LookupRefused and ProviderSilent where nobody can
+    tell. A sale that the provider does not show proves the former only as long as nobody has asked for its refund.
+    """
+    try:
+        found = best(await provider.find(order), order)
+    except LookupRefused as refused:
+        if is_first:
+            raise PaymentRefused(str(refused)) from refused
+        raise
+    if found is not None:
         return found
     try:
         return await provider.refund(order)

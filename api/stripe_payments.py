@@ -16,7 +16,7 @@ import msgspec
 import requests
 import stripe
 
-from api.payments import NotSigned, Order, Payment, PaymentRefused, PaymentStatus, ProviderSilent
+from api.payments import LookupRefused, NotSigned, Order, Payment, PaymentRefused, PaymentStatus, ProviderSilent
 from api.settings import Settings
 from workflow.money import MINOR_DIGITS, Money
 
@@ -88,8 +88,8 @@ class StripePayments:
         self.session.close()
 
     async def ask(self, question: Callable[[], T]) -> T:
-        """Raises PaymentRefused or ProviderSilent."""
-        with answered():
+        """Raises LookupRefused or ProviderSilent, and what the question raises."""
+        with answered(LookupRefused):
             return await asyncio.get_running_loop().run_in_executor(self.threads, question)
 
     # The port.
@@ -103,7 +103,7 @@ class StripePayments:
     async def status(self, payment_id: str) -> Payment | None:
         try:
             return await self.ask(lambda: self.settled(self.client.v1.refunds.retrieve(payment_id)))
-        except PaymentRefused:
+        except LookupRefused:
             return None
 
     async def announced(self, body: bytes, signature: str) -> tuple[Payment, ...]:
@@ -136,7 +136,9 @@ class StripePayments:
                 "casework_proposal": order.proposal,
             },
         }
-        return self.settled(self.client.v1.refunds.create(wanted, {"idempotency_key": idempotency_key(order)}))
+        with answered(PaymentRefused):  # here alone a no means that nothing was paid
+            refund = self.client.v1.refunds.create(wanted, {"idempotency_key": idempotency_key(order)})
+        return self.settled(refund)
 
     def made_for(self, order: Order) -> tuple[Payment, ...]:
         sale = self.sale(order)
@@ -158,16 +160,22 @@ class StripePayments:
         return tuple(self.settled(self.client.v1.refunds.retrieve(one)) for one in ids)
 
     def settled(self, refund: Any) -> Payment:
-        """One that waits for the client to act would be paid who knows when: it is called off, which is a failure."""
+        """One that waits for the client to act would be paid who knows when: it is called off, which is a failure.
+
+        Unless the client has acted since: then it cannot be, and is on its way.
+        """
         if refund.status == "requires_action":
-            refund = self.client.v1.refunds.cancel(refund.id)
+            try:
+                refund = self.client.v1.refunds.cancel(refund.id)
+            except stripe.InvalidRequestError:
+                refund = self.client.v1.refunds.retrieve(refund.id)
         return payment_of(refund)
 
     def sale(self, order: Order) -> Sale:
-        """What the client paid, by Stripe's own id or by the reference in its metadata. Raises PaymentRefused."""
+        """What the client paid, by Stripe's own id or by the reference in its metadata. Raises LookupRefused."""
         sale = self.known_sale(order.purchase)
         if sale.currency != order.amount.currency:
-            raise PaymentRefused(f"{sale.id} was paid in {sale.currency}, not in {order.amount.currency}")
+            raise LookupRefused(f"{sale.id} was paid in {sale.currency}, not in {order.amount.currency}")
         return sale
 
     def known_sale(self, reference: str) -> Sale:
@@ -184,10 +192,10 @@ class StripePayments:
         for kind, search in searches:
             found = search({"query": query, "limit": 2}).data
             if len(found) > 1:
-                raise PaymentRefused("Stripe knows several payments for this purchase")
+                raise LookupRefused("Stripe knows several payments for this purchase")
             if found:
                 return sale_of(kind, found[0])
-        raise PaymentRefused("Stripe knows no payment for this purchase")
+        raise LookupRefused("Stripe knows no payment for this purchase")
 
     def message(self, body: bytes, signature: str) -> "Message":
         """Raises NotSigned."""
@@ -204,14 +212,14 @@ class StripePayments:
 
 
 @contextmanager
-def answered() -> Iterator[None]:
-    """Raises PaymentRefused where Stripe says that it has not done and will not do it, and else ProviderSilent."""
+def answered(refusal: type[PaymentRefused | LookupRefused]) -> Iterator[None]:
+    """Raises the `refusal` where Stripe says that it has not done what it was asked for, and else ProviderSilent."""
     try:
         yield
     except (stripe.CardError, stripe.InvalidRequestError) as said:
         if said.http_status not in DEFINITE or said.code in NOT_DEFINITE:
             raise ProviderSilent(f"stripe_{said.http_status}", said.code or "") from said
-        raise PaymentRefused(said.user_message or said.code or "Stripe refuses it") from said
+        raise refusal(said.user_message or said.code or "Stripe refuses it") from said
     except stripe.APIConnectionError as lost:
         raise ProviderSilent("stripe_unreachable") from lost
     except stripe.StripeError as failed:

@@ -28,7 +28,7 @@ from workflow.cases import Case, Purchase, booked_slot, chain_of, host_of
 from workflow.deadlines import next_due
 from workflow.deciding import decide, erase_mail, forbid_unless, require_target, roles_of
 from workflow.desk import POLICY_CHAIN, AddPolicy, DrawSample, SingleCommand, decide_policy, single_event
-from workflow.effects import LETTERS, EffectKind, effects_of, lane_of, letter_name
+from workflow.effects import LETTERS, EffectKind, effects_of, lane_of, letter_name, targets_of
 from workflow.errors import NotFound, Refused, StaleVersion, bad_field
 from workflow.events import Draft, Recorded, at_text
 from workflow.findings import (
@@ -419,7 +419,8 @@ class Batch:
         data = recorded.data
         for kind in effects_of(recorded):
             if kind in self.planned:
-                self.plan(recorded, kind)
+                for target in targets_of(kind):
+                    self.plan(recorded, kind, target)
                 if kind in LETTERS:
                     self.mail_refs.append((letter_ref(letter_name(case.mail_tag, recorded.hash, kind)), case.id))
         if isinstance(data, e.PurchaseChanged):
@@ -577,7 +578,7 @@ class Batch:
         effect = self.effects.get(command.effect) or self.loaded.effects.get(command.effect)
         if effect is None:
             raise NotFound("effect")
-        draft, self.effects[effect.id] = decide_effect(effect, command, actor)
+        draft, self.effects[effect.id] = decide_effect(effect, command, actor, self.planned)
         receipt = self.append_single("effect", draft, submission, actor)
         self.remember(submission, receipt.events[0].event.chain, 1, 1)
         return receipt

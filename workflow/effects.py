@@ -28,6 +28,8 @@ class EffectKind(StrEnum):
 # What leaves as mail, with texts of the client: in one order for each case, and never once those are erased.
 LETTERS = frozenset({EffectKind.ACKNOWLEDGE, EffectKind.LETTER, EffectKind.INVITE})
 
+CLIENT, HOST = "client", "host"  # whom an invitation is for
+
 BY_EVENT: dict[type[EventData], tuple[EffectKind, ...]] = {
     MessageSent: (EffectKind.LETTER,),
     SlotsProposed: (EffectKind.LETTER,),
@@ -57,10 +59,15 @@ def is_called_off(recorded: Recorded) -> bool:
     }
 
 
+def targets_of(kind: EffectKind) -> tuple[str, ...]:
+    """Each is an effect of its own: what fails for one is tried again for that one alone."""
+    return (CLIENT, HOST) if kind is EffectKind.INVITE else ("",)
+
+
 def lane_of(kind: EffectKind, chain: str, target: str = "") -> str:
-    """What happens in order: the mails of a case, its payments, what one system hears of it."""
+    """What happens in order: the mails of a case to each recipient, its payments, what one system hears of it."""
     if kind in LETTERS:
-        return f"mail:{chain}"
+        return f"mail:{HOST}:{chain}" if target == HOST else f"mail:{chain}"
     return f"{kind}:{target}:{chain}" if target else f"{kind}:{chain}"
 
 

@@ -67,8 +67,13 @@ class CancelEffect(Command, frozen=True, kw_only=True):
 EffectCommand = SettleEffect | RetryEffect | CancelEffect
 
 
-def decide_effect(effect: Pending, command: EffectCommand, actor: Actor) -> tuple[Draft, Pending]:
-    """The event, and the effect as it stands then. Raises Forbidden, GuardRefused or ClaimLost."""
+def decide_effect(
+    effect: Pending, command: EffectCommand, actor: Actor, carried_out: frozenset[EffectKind]
+) -> tuple[Draft, Pending]:
+    """The event, and the effect as it stands then; `carried_out` are the kinds that the desk has a worker do.
+
+    Raises Forbidden, GuardRefused or ClaimLost.
+    """
     roles = SETTLES if isinstance(command, SettleEffect) else HANDLERS[effect.kind]
     forbid_unless(actor, roles, command)
     place: dict[str, Any] = {"chain": effect.chain, "seq": effect.seq, "kind": effect.kind, "target": effect.target}
@@ -95,7 +100,9 @@ def decide_effect(effect: Pending, command: EffectCommand, actor: Actor) -> tupl
             if effect.status not in {WAITING, EffectOutcome.DEAD}:
                 text = "it has been settled already"
                 raise GuardRefused(Refusal(code="effect_is_open", text=text, who=in_order(roles)))
-            if effect.kind is EffectKind.PAY and effect.status == WAITING and effect.fence:
+            # Where nobody asks a provider any more, no answer of it will ever end the payout.
+            is_asked = effect.status == WAITING and effect.fence and effect.kind in carried_out
+            if effect.kind is EffectKind.PAY and is_asked:
                 text = "the payment provider may have it already; it can be called off once that has been given up"
                 raise GuardRefused(Refusal(code="payment_is_not_with_the_provider", text=text, who=in_order(roles)))
             cancelled = EffectSettled(**place, case=effect.case, outcome=EffectOutcome.CANCELLED, attempts=effect.fence)

@@ -52,6 +52,7 @@ class StripeStandIn:
         self.answers: dict[str, tuple[str, Answer]] = {}  # by idempotency key: what was asked, and said
         self.faults: deque[Fault] = deque()
         self.outcome = "succeeded"  # of new refunds
+        self.client_acts = False  # on one that waits for that, just before somebody calls it off
         self.patience = 1.0  # how long clients wait, about
         self.asked: list[str] = []
         self.messages: list[Json] = []
@@ -208,6 +209,8 @@ class StripeStandIn:
         return refund
 
     def cancel(self, refund: Json) -> Answer:
+        if self.client_acts and refund["status"] == "requires_action":
+            self.settle(refund["id"], "pending")
         if refund["status"] != "requires_action":
             return refusal(400, "invalid_request_error", "It cannot be canceled any more")
         refund["status"] = "canceled"

@@ -127,6 +127,25 @@ async def test_the_mails_of_a_case_leave_in_order_and_no_case_waits_for_another(
         assert [seq for chain, seq in other.places if case["id"] in chain] == [1, 3, 4]
 
 
+async def test_letters_are_not_kept_back_because_many_are_to_clients(service: Service) -> None:
+    """Only a system that follows the desk, and hangs, has a limit of its own."""
+    release, other = asyncio.Event(), OtherSide()
+    other.gate = lambda effect: release.wait() if effect.target else asyncio.sleep(0)
+
+    def asked() -> Counter[str]:
+        return Counter(one.target for one in other.asked if one.target)
+
+    async with working(service.desk, other, at_once=64):
+        for number in range(1, 7):  # one after the other: what is claimed at once is never kept back
+            case = await service.ana.investigate()
+            slot: Json = {"starts_at": str(service.clock() + timedelta(days=number)), "minutes": 30, "channel": "phone"}
+            done(await service.ana.fire(case["id"], "schedule_consultation", **slot))
+            expected = {"client": number, "host": number}
+            await until(lambda expected=expected: asked() == expected)
+        release.set()
+        await settled(service, 18)
+
+
 async def test_what_fails_is_tried_again_with_growing_pauses_and_then_somebody_has_to_look(
     service: Service, clock: Clock
 ) -> None:

@@ -152,6 +152,23 @@ async def test_refunds_that_the_desk_has_not_asked_for_are_left_for_reconciliati
 
 
 @pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
+async def test_a_message_about_a_refund_that_cannot_be_read_is_to_come_again(till: Till) -> None:
+    till.standin.outcome = "pending"
+    await till.begun()
+    await pay(till.desk, await till.claim())
+    message = till.standin.settle("re_1", "succeeded")
+    refund = till.standin.refunds.pop("re_1")
+
+    answer = await deliver(till, message)
+
+    refused(answer, 503, "payment_not_shown")
+    assert answer.headers["retry-after"]
+    till.standin.refunds["re_1"] = refund
+    assert (await deliver(till, message)).json() == {"payments": 1}
+    assert (await till.case()).state is CaseState.REFUNDED
+
+
+@pytest.mark.parametrize("backend", ["sqlite"], indirect=True)
 async def test_what_is_not_signed_by_stripe_or_too_old_or_garbled_has_no_effect(till: Till) -> None:
     till.standin.outcome = "pending"
     await till.begun()

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from api.payments import Order, PaymentRefused, PaymentStatus
+from api.payments import LookupRefused, Order, PaymentRefused, PaymentStatus
 from api.settings import Settings
 from api.stripe_payments import StripePayments, money_of, stripe_minor
 from tests.api.stripe_standin import KEY, open_for_business
@@ -107,9 +107,9 @@ async def test_no_more_is_refunded_than_was_paid(provider: tuple[StripePayments,
 async def test_what_was_never_paid_or_in_another_currency_is_refused(provider: tuple[StripePayments, Sell]) -> None:
     payments, sell = provider
 
-    with pytest.raises(PaymentRefused):
+    with pytest.raises(LookupRefused):
         await payments.refund(an_order("pi_that_nobody_has_paid"))
-    with pytest.raises(PaymentRefused, match="was paid in EUR, not in USD"):
+    with pytest.raises(LookupRefused, match="was paid in EUR, not in USD"):
         await payments.refund(replace(an_order(sell()), amount=Money(1_00, "USD")))
     assert await payments.status("re_that_nobody_has_made") is None
 

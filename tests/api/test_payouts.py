@@ -16,7 +16,7 @@ from api.desk import Desk
 from api.payments import Order, Payment
 from api.payouts import pay
 from storage.outbox import Effect
-from tests.api.driving import Clock, running
+from tests.api.driving import Clock, done, refused, running
 from tests.api.paying import PAID, SALE, Dying, Till, a_paying_desk, pay_and_die
 from tests.api.stripe_standin import Fault, StripeStandIn, open_for_business
 from tests.commands import FORKS
@@ -272,6 +272,70 @@ async def test_what_the_provider_cannot_refund_is_released_with_the_reason(
     assert [one["reason"] for one in map(texts_of, history) if "reason" in one][-1] == reason
 
 
+@on_sqlite
+async def test_a_refund_that_the_client_acts_on_while_it_is_called_off_is_under_way(till: Till) -> None:
+    till.standin.outcome, till.standin.client_acts = "requires_action", True
+    await till.begun()
+    effect = await till.claim()
+
+    assert isinstance(await pay(till.desk, effect), NotYet)
+
+    assert (await till.case()).payout_under_way is not None
+    till.standin.settle("re_1", "succeeded")
+    assert await pay(till.desk, effect) == Done(reference="re_1")
+    assert till.standin.paid() == [300_00]
+
+
+@on_sqlite
+@pytest.mark.parametrize("why", ["another sale of that name", "the index lags", "a key of another account"])
+async def test_money_that_may_have_left_is_not_released_because_its_sale_cannot_be_found(why: str, till: Till) -> None:
+    sales = till.standin.sales
+    reference = SALE if why == "a key of another account" else "D-7"
+    sales[SALE]["metadata"] = {"casework_purchase": "D-7"}
+    await till.begun(reference=reference)
+    till.standin.faults.append(Fault.DROPPED)
+    assert isinstance(await pay(till.desk, await till.claim()), Failed)
+    as_before = dict(sales)
+    if why == "another sale of that name":
+        till.standin.sell("pi_2", PAID, casework_purchase="D-7")
+    else:
+        sales.clear()
+    till.service.clock.advance(minutes=1)
+    effect = await till.claim()
+
+    results = [await pay(till.desk, effect), await pay(till.desk, replace(effect, failures=3))]
+
+    assert [(type(one), getattr(one, "code", "")) for one in results] == [
+        (Failed, "payment_not_shown"),
+        (Hopeless, "payment_not_shown"),
+    ]
+    assert (await till.case()).payout_under_way is not None
+    sales.clear()
+    sales.update(as_before)
+    assert await pay(till.desk, effect) == Done(reference="re_1")
+    assert till.standin.paid() == [300_00]
+
+
+@on_sqlite
+@pytest.mark.parametrize("effect_is", ["claimed before", "old"])
+async def test_a_sale_that_is_not_there_fails_a_payout_only_if_nobody_can_have_asked_for_it(
+    effect_is: str, till: Till
+) -> None:
+    """An outbox that was restored from a backup counts anew."""
+    await till.begun(reference="pi_unknown")
+    if effect_is == "claimed before":
+        await till.claim()
+        till.service.clock.advance(seconds=61)
+    else:
+        till.service.clock.advance(minutes=3)
+
+    assert await pay(till.desk, await till.claim()) == Failed(
+        code="payment_not_shown", detail="No such object: 'pi_unknown'"
+    )
+
+    assert (await till.case()).payout_under_way is not None
+
+
 def texts_of(event: dict[str, Any]) -> dict[str, str]:
     texts: dict[str, str] = event.get("texts") or event.get("personal") or {}
     return texts
@@ -347,6 +411,26 @@ async def test_a_person_ends_a_payout_only_while_nobody_has_asked_for_it_or_afte
     assert refused.value.codes == {"payment_is_not_with_the_provider"}
     await till.record(effect, Hopeless(code="gave_up"))
     case = await till.do(DIRK, end(proposal), "A")
+    assert case.state is (CaseState.INVESTIGATING if end is fails else CaseState.REFUNDED)
+
+
+@pytest.mark.parametrize("end", [fails, refunds])
+async def test_what_a_provider_was_asked_that_the_desk_has_no_more_is_called_off_and_ended_by_people(
+    end: Any, till: Till, desk_url: str, clock: Clock, tmp_path: Path
+) -> None:
+    proposal = await till.begun()
+    effect = await till.claim()
+    path, why = f"/v1/deliveries/{effect.id}/cancellation", {"reason": "Stripe's dashboard shows none"}
+    refused(await till.service.dirk.post(path, why), 409, "guard_refused")
+
+    async with running(desk_url, clock, key_folder=tmp_path) as by_hand:
+        now = Till(by_hand, till.standin)
+        with pytest.raises(GuardRefused):
+            await now.do(DIRK, end(proposal), "A")
+        refused(await by_hand.ana.post(path, why), 403, "forbidden")
+        done(await by_hand.dirk.post(path, why), 201)
+        case = await now.do(DIRK, end(proposal), "A")
+
     assert case.state is (CaseState.INVESTIGATING if end is fails else CaseState.REFUNDED)
 
 

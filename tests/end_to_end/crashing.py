@@ -33,7 +33,7 @@ from tests.api.driving import a_purchase, an_inquiry, token_of
 from tests.databases import raw_sql
 from tests.processes import SECRET_KEY, key_folder
 from tests.storage.signing import signed_desk
-from workflow.effects import effects_of
+from workflow.effects import effects_of, targets_of
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 60
@@ -308,7 +308,7 @@ async def found_wrong(url: str, load: Load) -> list[str]:
         events = {(chain, seq): (digest, body) for chain, seq, digest, body in raw.run(EVENTS)}
         marks = Counter(value for (value,) in raw.run("SELECT value FROM personal"))
         texts = {tuple(row) for row in raw.run("SELECT chain, seq, field FROM personal")}
-        effects = {tuple(row) for row in raw.run("SELECT chain, seq, kind FROM outbox")}
+        effects = {tuple(row) for row in raw.run("SELECT chain, seq, kind, target FROM outbox")}
         keys = {tuple(row) for row in raw.run("SELECT chain, version FROM idempotency")}
     return [
         *faults,
@@ -355,5 +355,5 @@ def half_written(events: Events, texts: set[tuple[Any, ...]], effects: set[tuple
         one = recorded(body, digest)
         if not {(chain, seq, field) for field in one.event.personal} <= texts:
             yield f"half written: the texts of {chain}/{seq}"
-        if not {(chain, seq, kind.value) for kind in effects_of(one)} <= effects:
+        if not {(chain, seq, kind.value, to) for kind in effects_of(one) for to in targets_of(kind)} <= effects:
             yield f"half written: the effects of {chain}/{seq}"

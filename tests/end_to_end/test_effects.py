@@ -123,8 +123,8 @@ async def faults(world: World, refunded: str) -> AsyncIterator[str]:
         yield "the case is not refunded"
     settled = await cases.of_type(database, "effect_settled", None, 200)
     told = [one.data for _, one, _ in settled if isinstance(one.data, EffectSettled)]
-    recorded = Counter((one.chain, one.seq, one.kind) for one in told)
-    places = {(one.chain, one.seq, one.kind.value) for one in effects}
+    recorded = Counter((one.chain, one.seq, one.kind, one.target) for one in told)
+    places = {(one.chain, one.seq, one.kind.value, one.target) for one in effects}
     if recorded != dict.fromkeys(places, 1):
         yield f"recorded are {recorded}"
     for fault in (await verify(database)).faults:
@@ -137,9 +137,9 @@ def left_undone(world: World, effects: list[outbox.Effect]) -> Iterator[str]:
     if {*kinds} != {*EffectKind}:
         yield f"there is no effect of some kind: {kinds}"
     letters = {str(message_from_bytes(one.content)["message-id"]) for one in world.office.delivered}
-    # An invitation goes to the client and to whoever holds the consultation; of two inquiries one is acknowledged.
+    # Invitations to the client and to whoever holds the consultation are two; of two inquiries one is acknowledged.
     acknowledged = sum(one.status == "done" for one in effects if one.kind is EffectKind.ACKNOWLEDGE)
-    if len(letters) != acknowledged + kinds[EffectKind.LETTER] + 2 * kinds[EffectKind.INVITE] or acknowledged != 1:
+    if len(letters) != acknowledged + kinds[EffectKind.LETTER] + kinds[EffectKind.INVITE] or acknowledged != 1:
         yield f"{len(letters)} letters have come, {acknowledged} of them acknowledgements"
     heard = {one.headers["webhook-id"] for one in world.receiver.received}
     if len(heard) != kinds[EffectKind.WEBHOOK]:

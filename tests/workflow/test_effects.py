@@ -14,7 +14,7 @@ from tests.workflow.builders import (
     proposes_slots,
     refunds,
 )
-from workflow.effects import EffectKind, effects_of
+from workflow.effects import EffectKind, effects_of, lane_of, targets_of
 from workflow.states import Resolution, Trigger
 
 
@@ -48,3 +48,11 @@ def test_whatever_changes_a_consultation_changes_calendars() -> None:
     invited = [one.event.type for one in desk.histories["A"] if EffectKind.INVITE in effects_of(one)]
 
     assert invited == ["consultation_scheduled", "consultation_moved", "closed", "reopened"]
+
+
+def test_an_invitation_is_two_mails_and_the_hosts_waits_for_none_of_the_clients() -> None:
+    client, host = (lane_of(EffectKind.INVITE, "case:A", target) for target in targets_of(EffectKind.INVITE))
+
+    assert client == lane_of(EffectKind.LETTER, "case:A")
+    assert host != client
+    assert host != lane_of(EffectKind.INVITE, "case:B", targets_of(EffectKind.INVITE)[1])
