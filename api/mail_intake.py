@@ -166,12 +166,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def place_of(desk: Desk, mail: Mail, referred_to: Iterable[str | None]) -> Place:
-    """By the cases that it refers to, latest first, and by its tags; they count only for a participant of the case."""
+    """By the cases that it refers to, latest first, and by its tags; they count only for a participant of the case.
+
+    Whoever forges a sender may know a tag as well, so such a mail is never taken for a participant's.
+    """
     tagged = await mails.tagged(desk.database, mail.tags) if mail.tags else {}
     candidates = dict.fromkeys(filter(None, (*referred_to, *map(tagged.get, mail.tags))))
     for case_id in candidates:
         entry = await cases.one(desk.database, case_id)
-        if entry is not None and mail.sender in participants_of(entry):
+        if entry is not None and not mail.forged and mail.sender in participants_of(entry):
             open_to_it = await still_takes_mail(desk, entry)
             return Place(joins=case_id) if open_to_it else Place(follows=case_id)
     return Place(unverified_of=next(iter(candidates), None))

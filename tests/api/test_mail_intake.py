@@ -271,6 +271,24 @@ async def test_a_stranger_who_knows_the_thread_opens_a_case_beside_it(desk: Desk
     assert (await the_case(desk, opened)).version == 1
 
 
+@pytest.mark.parametrize("knowing", ["references", "subject"])
+async def test_mail_forged_in_the_clients_name_opens_a_case_beside_it_and_tells_nobody(
+    desk: Desk, knowing: str
+) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    known = {"references": "<first@kiosk.example.com>", "subject": f"[#{(await the_case(desk, opened)).mail_tag}]"}
+    results = "mx.step-into.example; dmarc=fail header.from=kiosk.example.com"
+
+    taken = await deliver(desk, a_mail(authentication_results=results, **{knowing: known[knowing]}))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of == opened.case_id
+    assert (await the_case(desk, opened)).version == 1
+    ((data, _),) = await history(desk, taken.case_id or "")
+    assert isinstance(data, Opened)
+    assert data.silent
+
+
 async def test_whoever_was_made_a_participant_may_join(desk: Desk) -> None:
     opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
     await as_lead(desk, SetParticipants(participants=("Colleague@Kiosk.example.com",)), opened.case_id or "")
