@@ -124,12 +124,15 @@ async def deliver(desk: Desk, raw: bytes, arrived_at: datetime, *, trust_dates: 
     known = await mails.remembered(desk.database, (itself, *named))
     if itself in known:
         raise DuplicateMail
+    place = await place_of(desk, mail, [known.get(ref) for ref in named])
     reason = mail.automatic or (None if mail.sender else "no_sender")
+    if reason == "calendar_reply" and mail.sender and place.joins is not None:
+        reason = None  # nobody is acknowledged who joins, so that no two machines can answer each other
     if reason is not None:
         bounced = await returned_letter(desk, mail)
         return await note_bounce(desk, mail, bounced) if bounced else await set_aside(desk, aside(mail, reason), itself)
     try:
-        return await keep(desk, mail, await place_of(desk, mail, [known.get(ref) for ref in named]), silent=silent)
+        return await keep(desk, mail, place, silent=silent)
     except (DuplicateMail, *CANNOT_NOW):
         raise
     except CaseworkError as refusal:

@@ -714,6 +714,31 @@ async def test_automatic_mail_in_a_known_thread_leaves_the_case_as_it_is(desk: D
     assert (await the_case(desk, opened)).version == 1
 
 
+PRESSED = "BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nATTENDEE;PARTSTAT=ACCEPTED:mailto:orla@kiosk.example.com\r\nEND:VCALENDAR"
+UNANSWERED = "BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nEND:VCALENDAR"
+
+
+@pytest.mark.parametrize(
+    ("fields", "calendar", "outcome"),
+    [
+        ({"references": "<first@kiosk.example.com>"}, PRESSED, Outcome.JOINED),
+        ({"references": "<first@kiosk.example.com>"}, UNANSWERED, Outcome.SET_ASIDE),
+        ({"references": "<first@kiosk.example.com>", "sender": "thief@example.net"}, PRESSED, Outcome.SET_ASIDE),
+        ({}, PRESSED, Outcome.SET_ASIDE),
+    ],
+)
+async def test_a_machines_answer_to_an_invitation_joins_a_case_of_its_sender_and_opens_none(
+    desk: Desk, fields: dict[str, str], calendar: str, outcome: Outcome
+) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    kind = "text/calendar; method=REPLY"
+
+    taken = await deliver(desk, a_mail(text=calendar, auto_submitted="auto-replied", content_type=kind, **fields))
+
+    assert taken.outcome is outcome
+    assert [case.id for case in await all_cases(desk)] == [opened.case_id]
+
+
 async def test_what_cannot_be_read_is_set_aside_once_with_its_beginning(desk: Desk) -> None:
     raw = b"\0no mail \xff" * 100_000
 
