@@ -137,6 +137,7 @@ class Conversation(LMTP):
         )
         self.listener = listener
         self.owed = 1  # answers to what was said last
+        self.arrived: int | None = None  # bytes of the mail that is being sent
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.listener.sessions.add(self)
@@ -151,10 +152,25 @@ class Conversation(LMTP):
             self.transport.close()
 
     async def smtp_DATA(self, arg: str) -> None:  # noqa: N802 - aiosmtpd's name
+        self.arrived = 0
         try:
             await super().smtp_DATA(arg)
         finally:
             self.owed = 1
+            self.arrived = None
+
+    def data_received(self, data: bytes) -> None:
+        """Hang up on who sends far more than was offered.
+
+        aiosmtpd reads on to the end before it refuses, and keeps all of a line that does not end.
+        """
+        if self.arrived is not None:
+            self.arrived += len(data)
+            if self.arrived > MAIL_BYTES + LINE_BYTES:
+                log.warning("lmtp_mail_without_an_end")
+                self.end()
+                return
+        super().data_received(data)
 
     async def push(self, status: Any) -> None:
         """One answer for each recipient, once their mail is there (RFC 2033, section 4.2); aiosmtpd gives one alone."""

@@ -124,12 +124,15 @@ async def deliver(desk: Desk, raw: bytes, arrived_at: datetime, *, trust_dates: 
     known = await mails.remembered(desk.database, (itself, *named))
     if itself in known:
         raise DuplicateMail
+    place = await place_of(desk, mail, [known.get(ref) for ref in named])
     reason = mail.automatic or (None if mail.sender else "no_sender")
+    if reason == "calendar_reply" and mail.sender and place.joins is not None:
+        reason = None  # nobody is acknowledged who joins, so that no two machines can answer each other
     if reason is not None:
         bounced = await returned_letter(desk, mail)
         return await note_bounce(desk, mail, bounced) if bounced else await set_aside(desk, aside(mail, reason), itself)
     try:
-        return await keep(desk, mail, await place_of(desk, mail, [known.get(ref) for ref in named]), silent=silent)
+        return await keep(desk, mail, place, silent=silent)
     except (DuplicateMail, *CANNOT_NOW):
         raise
     except CaseworkError as refusal:
@@ -166,12 +169,15 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def place_of(desk: Desk, mail: Mail, referred_to: Iterable[str | None]) -> Place:
-    """By the cases that it refers to, latest first, and by its tags; they count only for a participant of the case."""
+    """By the cases that it refers to, latest first, and by its tags; they count only for a participant of the case.
+
+    Whoever forges a sender may know a tag as well, so such a mail is never taken for a participant's.
+    """
     tagged = await mails.tagged(desk.database, mail.tags) if mail.tags else {}
     candidates = dict.fromkeys(filter(None, (*referred_to, *map(tagged.get, mail.tags))))
     for case_id in candidates:
         entry = await cases.one(desk.database, case_id)
-        if entry is not None and mail.sender in participants_of(entry):
+        if entry is not None and not mail.forged and mail.sender in participants_of(entry):
             open_to_it = await still_takes_mail(desk, entry)
             return Place(joins=case_id) if open_to_it else Place(follows=case_id)
     return Place(unverified_of=next(iter(candidates), None))

@@ -87,7 +87,8 @@ class Mail(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...]
     received_at: datetime  # UTC
     # Why this mail opens nothing: own_address, loop, bounce, report, auto_submitted, list, bulk, empty_return_path,
-    # auto_reply or no_reply. None is a person's mail.
+    # auto_reply or no_reply. None is a person's mail. Of calendar_reply a person pressed the button, or a machine did:
+    # it may join a case of theirs.
     automatic: str | None
     bounced: tuple[str, ...]  # letters of ours that a bounce reports as undelivered for good
     bounce_reason: str  # in the words of the server that did not take them, "" where it says nothing
@@ -119,8 +120,11 @@ def parse_mail(
     sender_name, sender = senders[0] if senders else ("", "")
     message_id = next(iter(_message_ids(root.first("message-id"))), None)
     references = _message_ids(*root.all("in-reply-to"), *root.all("references"))
-    text, files = _Letter(root, limits.text_characters).text_and_files()
+    letter = _Letter(root, limits.text_characters)
+    text, files = letter.text_and_files()
     automatic = _why_automatic(root, subject, [address for _, address in senders], support_address)
+    if automatic == "calendar_reply" and not letter.answers_an_invitation():
+        automatic = "auto_submitted"
     return Mail(
         sender=sender,
         sender_name=sender_name,
@@ -581,6 +585,10 @@ class _Letter:
         if len(text) > self.limit:
             text = f"{text[: self.limit - len(_CUT) - 1].rstrip()}\n{_CUT}"
         return text, files
+
+    def answers_an_invitation(self) -> bool:
+        replies = (part for part in self.root.descendants() if _is_calendar_reply(part))
+        return any(_calendar_answer(self._text(one)) for one in replies)
 
     def _gathered(self, part: _Part) -> tuple[str, bool, list[_Part]]:
         """The text, whether it was written as plain text, and the files."""
@@ -1188,7 +1196,9 @@ def _why_automatic(root: _Part, subject: str, senders: list[str], support_addres
     submitted = {_COMMENT.sub("", value).partition(";")[0].strip().lower() for value in root.all("auto-submitted")} - {
         ""
     }
-    if submitted - {"no"} and not any(map(_is_calendar_reply, root.descendants())):  # there, a person pressed a button
+    by_machine = bool(submitted - {"no"})
+    is_reply = by_machine and any(map(_is_calendar_reply, root.descendants()))
+    if by_machine and not is_reply:
         return "auto_submitted"
     precedence = root.first("precedence").lower()
     if precedence == "list" or any(name.startswith("list-") or name == "mailing-list" for name, _ in root.fields):
@@ -1198,7 +1208,7 @@ def _why_automatic(root: _Part, subject: str, senders: list[str], support_addres
     if no_return:
         return "empty_return_path"
     if submitted:  # "Auto-Submitted: no" says that a person wrote it
-        return None
+        return "calendar_reply" if is_reply else None
     if precedence == "auto_reply" or _answered_by_machine(root, subject):
         return "auto_reply"
     return "no_reply" if _NO_REPLY.fullmatch(local) else None

@@ -46,12 +46,15 @@ class MailboxSettings(BaseModel):
     @field_validator("url")
     @classmethod
     def of_a_mailbox(cls, url: str) -> str:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("has to name its host and port like imaps://user@host:993/INBOX") from None
         if parts.scheme not in IMAP_PORTS or not parts.hostname or not parts.username:
             raise ValueError("has to be like imaps://user@host/INBOX, or begin with imap:// or imap+starttls://")
         if parts.password is not None:
             raise ValueError("must not hold the password: give it as password, or by a password_command")
-        _ = parts.port  # raises where it is none
         return url
 
     @model_validator(mode="after")

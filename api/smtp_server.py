@@ -40,8 +40,8 @@ def smtp_server(url: str) -> SmtpServer:
         parts = urlsplit(url)
         port = parts.port
         options = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
-    except ValueError as unfit:
-        raise NoSmtpServer(f"is none: {unfit}") from unfit
+    except ValueError:
+        raise NoSmtpServer(SHAPE) from None  # what the library says repeats parts of the password
     if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or options not in ({}, {"starttls": ["never"]}):
         raise NoSmtpServer(SHAPE)
     is_tls = parts.scheme == "smtps"

@@ -21,7 +21,6 @@ from workflow.states import LetterKind
 
 MAX_SUBJECT = 78
 CONTROLS = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029]+")
-LEADS_ELSEWHERE = re.compile(r"://|www\.", re.IGNORECASE)
 REPLY = re.compile(r"^(?:(?:re|aw|wg|fw|fwd|відп|vs|sv)\s*:\s*)+", re.IGNORECASE)
 
 
@@ -84,13 +83,13 @@ def draft(writing: Writing, basis: Basis, signed_by: str) -> Draft | None:
 def subject_of(writing: Writing, *, automatic: bool = False) -> str:
     """On one line, with the tag by which an answer finds the case.
 
-    What somebody wrote in the subject goes to whatever address they gave: an automatic mail repeats no more of it than
-    a client needs to recognise their own letter, and leads nobody anywhere.
+    What somebody wrote in the subject goes to whatever address they gave: an automatic mail repeats nothing of it.
     """
     case, words = writing.case, writing.words
-    said = one_line(writing.texts.get(case.subject, ""))
-    if not said or (automatic and LEADS_ELSEWHERE.search(said)):
-        said = words("subject", number=writing.number)
+    ours = words("subject", number=writing.number)
+    if automatic:
+        return tagged(ours, case.mail_tag)
+    said = one_line(writing.texts.get(case.subject, "")) or ours
     return tagged(f"Re: {shortened(REPLY.sub('', said))}", case.mail_tag)
 
 

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 APART = timedelta(hours=1)  # acknowledgements to one address
-LATER = timedelta(minutes=5)
+LATER, TOO_LATE = timedelta(minutes=5), timedelta(hours=24)  # beyond the hourly ceiling
 NOT_ACKNOWLEDGED = frozenset({Resolution.SPAM, Resolution.DUPLICATE})
 
 
 async def acknowledge(desk: "Desk", effect: Effect) -> Result:
     """Tell a client that their inquiry has arrived. Once an hour for each address, whoever claims to write from it."""
+    if not await desk.post.may_acknowledge(desk.clock()):
+        waited = desk.clock() - effect.at
+        return Needless(code="too_late") if waited > TOO_LATE else NotYet(after=max(LATER, waited / 4))
     found = await found_for(desk, effect)
     if not isinstance(found, Letter):
         return found
@@ -43,8 +46,6 @@ async def acknowledge(desk: "Desk", effect: Effect) -> Result:
         return Needless(code=f"closed_as_{found.writing.case.resolution}")
     if await acknowledgements.has_earlier(desk.database, effect, found.address.lower(), effect.at - APART):
         return Needless(code="acknowledged_lately")
-    if not await desk.post.may_acknowledge(desk.clock()):
-        return NotYet(after=LATER)
     desk.post.acknowledged()
     text = acknowledgement(found.writing, opened, found.url)
     return await send(desk, found, subject_of(found.writing, automatic=True), text, is_automatic=True)

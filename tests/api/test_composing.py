@@ -246,13 +246,14 @@ def test_the_acknowledgement_says_what_happens_next_and_repeats_nothing_of_the_c
 @pytest.mark.parametrize(
     ("subject", "automatic", "said"),
     [
-        ("The banners", True, "Re: The banners [#TAGA]"),
-        ("AW: Re: The banners", True, "Re: The banners [#TAGA]"),
-        ("Buy at https://evil.example", True, "Re: Your inquiry C-1 [#TAGA]"),
+        ("The banners", True, "Your inquiry C-1 [#TAGA]"),
+        ("The banners", False, "Re: The banners [#TAGA]"),
+        ("AW: Re: The banners", False, "Re: The banners [#TAGA]"),
+        ("Verify your account at evil-bank.com/login", True, "Your inquiry C-1 [#TAGA]"),
         ("Buy at https://evil.example", False, "Re: Buy at https://evil.example [#TAGA]"),
-        ("  ", True, "Re: Your inquiry C-1 [#TAGA]"),
-        ("a\r\nBcc: everybody@example.com", True, "Re: a Bcc: everybody@example.com [#TAGA]"),
-        ("x" * 500, True, f"Re: {'x' * 77}… [#TAGA]"),
+        ("  ", False, "Re: Your inquiry C-1 [#TAGA]"),
+        ("a\r\nBcc: everybody@example.com", False, "Re: a Bcc: everybody@example.com [#TAGA]"),
+        ("x" * 500, False, f"Re: {'x' * 77}… [#TAGA]"),
     ],
 )
 def test_a_subject_is_one_line_with_the_tag(subject: str, automatic: bool, said: str) -> None:

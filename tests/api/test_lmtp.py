@@ -240,6 +240,26 @@ async def test_a_line_without_an_end_is_refused_for_each_recipient(service: Serv
     assert await service.deliver(a_mail(text="x" * (lmtp.LINE_BYTES // 2))) == [250]
 
 
+async def test_a_mail_without_an_end_fills_no_memory(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmtp, "MAIL_BYTES", 100_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(f"LHLO x\r\nMAIL FROM:<{CLIENT}>\r\nRCPT TO:<{DESK}>\r\nDATA\r\n".encode())
+    await reader.readuntil(b"354 ")
+
+    with suppress(ConnectionError):
+        async with asyncio.timeout(10):
+            for _ in range(20):
+                writer.write(b"x" * 50_000)
+                await writer.drain()
+            await reader.read()
+    writer.close()
+
+    async with asyncio.timeout(10):
+        while service.listener.sessions:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    assert await service.deliver(a_mail()) == [250]
+
+
 async def test_several_commands_can_come_at_once(service: Service) -> None:
     commands = f"LHLO x\r\nMAIL FROM:<{CLIENT}>\r\nRCPT TO:<{DESK}>\r\nRCPT TO:<else@x.example>\r\nDATA\r\n".encode()
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)

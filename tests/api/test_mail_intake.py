@@ -271,6 +271,24 @@ async def test_a_stranger_who_knows_the_thread_opens_a_case_beside_it(desk: Desk
     assert (await the_case(desk, opened)).version == 1
 
 
+@pytest.mark.parametrize("knowing", ["references", "subject"])
+async def test_mail_forged_in_the_clients_name_opens_a_case_beside_it_and_tells_nobody(
+    desk: Desk, knowing: str
+) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    known = {"references": "<first@kiosk.example.com>", "subject": f"[#{(await the_case(desk, opened)).mail_tag}]"}
+    results = "mx.step-into.example; dmarc=fail header.from=kiosk.example.com"
+
+    taken = await deliver(desk, a_mail(authentication_results=results, **{knowing: known[knowing]}))
+
+    assert taken.outcome is Outcome.OPENED
+    assert (await the_case(desk, taken)).unverified_of == opened.case_id
+    assert (await the_case(desk, opened)).version == 1
+    ((data, _),) = await history(desk, taken.case_id or "")
+    assert isinstance(data, Opened)
+    assert data.silent
+
+
 async def test_whoever_was_made_a_participant_may_join(desk: Desk) -> None:
     opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
     await as_lead(desk, SetParticipants(participants=("Colleague@Kiosk.example.com",)), opened.case_id or "")
@@ -694,6 +712,31 @@ async def test_automatic_mail_in_a_known_thread_leaves_the_case_as_it_is(desk: D
     await deliver(desk, a_mail(references="<first@kiosk.example.com>", auto_submitted="auto-replied"))
 
     assert (await the_case(desk, opened)).version == 1
+
+
+PRESSED = "BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nATTENDEE;PARTSTAT=ACCEPTED:mailto:orla@kiosk.example.com\r\nEND:VCALENDAR"
+UNANSWERED = "BEGIN:VCALENDAR\r\nMETHOD:REPLY\r\nEND:VCALENDAR"
+
+
+@pytest.mark.parametrize(
+    ("fields", "calendar", "outcome"),
+    [
+        ({"references": "<first@kiosk.example.com>"}, PRESSED, Outcome.JOINED),
+        ({"references": "<first@kiosk.example.com>"}, UNANSWERED, Outcome.SET_ASIDE),
+        ({"references": "<first@kiosk.example.com>", "sender": "thief@example.net"}, PRESSED, Outcome.SET_ASIDE),
+        ({}, PRESSED, Outcome.SET_ASIDE),
+    ],
+)
+async def test_a_machines_answer_to_an_invitation_joins_a_case_of_its_sender_and_opens_none(
+    desk: Desk, fields: dict[str, str], calendar: str, outcome: Outcome
+) -> None:
+    opened = await deliver(desk, a_mail(message_id="<first@kiosk.example.com>"))
+    kind = "text/calendar; method=REPLY"
+
+    taken = await deliver(desk, a_mail(text=calendar, auto_submitted="auto-replied", content_type=kind, **fields))
+
+    assert taken.outcome is outcome
+    assert [case.id for case in await all_cases(desk)] == [opened.case_id]
 
 
 async def test_what_cannot_be_read_is_set_aside_once_with_its_beginning(desk: Desk) -> None:

@@ -83,7 +83,8 @@ def test_an_answer_to_an_invitation_can_be_read(
 
     assert mail.text == text
     assert [one.name for one in mail.attachments] == ["attachment.ics"]
-    assert (mail.automatic is None) is ("method=REPLY" in content_type + body or not submitted)
+    answers = bool(text) and "method=REPLY" in content_type + body
+    assert mail.automatic == (("calendar_reply" if answers else "auto_submitted") if submitted else None)
 
 
 def as_html(body: str) -> Mail:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
 
+import msgspec
 import pytest
 
 from api.carrying_out import Done, Failed, Hopeless, Needless, NotYet, Result
@@ -109,7 +110,7 @@ async def test_an_inquiry_is_acknowledged_with_all_that_a_client_needs(service: 
     assert message["message-id"] == f"<{result.reference}@step-into.example>"
     assert office.delivered[0].recipients == ["una@example.com"]
     assert office.delivered[0].sender == message["reply-to"] == "support+7K3M9Q2A@step-into.example"
-    assert message["subject"] == "Re: The banners [#7K3M9Q2A]"
+    assert message["subject"] == "Your inquiry C-1001 [#7K3M9Q2A]"
     assert message["auto-submitted"] == "auto-replied"
     assert all(said in text for said in ("C-1", "6 March 2026, 12:00 (UTC)", "reply to this mail"))
     assert "They never ran" not in text
@@ -159,7 +160,11 @@ async def test_an_address_is_told_once_an_hour_whatever_is_sent_in_its_name(
     service: Service, office: PostOffice, clock: Clock
 ) -> None:
     for number in range(5):
-        await opened(service, str(number), client_email="una@example.com")
+        await opened(
+            service, str(number), client_email="una@example.com" if number < 3 else f"Una+{number}@Example.com"
+        )
+    await opened(service, "D", client_email="unax@example.com")
+    await opened(service, "E", client_email="una+1@example.net")
     await opened(service, "B", client_email="bo@example.com")
 
     first = await carried_out(service)
@@ -167,10 +172,12 @@ async def test_an_address_is_told_once_an_hour_whatever_is_sent_in_its_name(
     await opened(service, "C", client_email="una@example.com")
     later = await carried_out(service)
 
-    assert [isinstance(one, Done) for one in first] == [True, *[False] * 4, True]
+    assert [isinstance(one, Done) for one in first] == [True, *[False] * 4, True, True, True]
     assert [type(one) for one in later] == [Done]
     assert [one.recipients for one in office.delivered] == [
         ["una@example.com"],
+        ["unax@example.com"],
+        ["una+1@example.net"],
         ["bo@example.com"],
         ["una@example.com"],
     ]
@@ -205,6 +212,18 @@ async def test_beyond_the_ceiling_acknowledgements_wait(desk_url: str, clock: Cl
         service.desk.post.reckoned_at = float("-inf")
         clock.advance(minutes=61)
         assert [type(one) for one in await carried_out(service)] == [Done]
+
+
+async def test_beyond_the_ceiling_the_pauses_grow_until_it_is_too_late(service: Service) -> None:
+    await opened(service)
+    (effect,) = await due(service)
+    post, minute = service.desk.post, timedelta(minutes=1)
+    post.reckoned_at, post.left = float("inf"), service.desk.settings.acknowledgements_per_hour
+    waited = {0: NotYet(after=5 * minute), 120: NotYet(after=30 * minute), 24 * 60 + 1: Needless(code="too_late")}
+
+    for minutes, result in waited.items():
+        at = service.clock() - minutes * minute
+        assert await acknowledge(service.desk, msgspec.structs.replace(effect, at=at)) == result
 
 
 @pytest.mark.parametrize(

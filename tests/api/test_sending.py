@@ -226,3 +226,10 @@ def test_a_url_that_names_no_server_is_refused_at_the_start(url: str) -> None:
     if url:
         with pytest.raises(ValueError, match="smtp_url"):
             Settings.model_validate({"smtp_url": url})
+
+
+def test_what_is_wrong_with_the_url_is_said_without_its_password() -> None:
+    with pytest.raises(NoSmtpServer) as refused:
+        smtp_server("smtp://user:s3cr3t/x@host")
+
+    assert "s3cr3t" not in str(refused.value)
