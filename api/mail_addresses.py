@@ -6,9 +6,10 @@ import msgspec
 
 MAX_LOCAL, MAX_DOMAIN = 64, 253  # octets, RFC 5321 §4.5.3.1
 
-ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
+LETTERS = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-"
+ATOM = f"[{LETTERS}]+"
 DOT_ATOM = re.compile(rf"{ATOM}(?:\.{ATOM})*")
-DOTTED = re.compile(rf"(?:{ATOM}|\.)+")
+DOTTED = re.compile(f"[.{LETTERS}]+")  # one class: nested repetitions would take forever to say no
 HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
@@ -39,7 +40,9 @@ def mailbox_of(address: str) -> Mailbox:
     """Raises Unmailable. Two dots in a row are against the rules, and exist."""
     local, _, domain = address.strip().rpartition("@")
     host = host_of(domain)
-    if not DOTTED.fullmatch(local) or not local.isprintable() or len(local.encode()) > MAX_LOCAL:
+    if len(local) > MAX_LOCAL or not DOTTED.fullmatch(local) or not local.isprintable():
+        raise Unmailable
+    if len(local.encode()) > MAX_LOCAL:
         raise Unmailable
     return Mailbox(local, host)
 

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from api.letters.languages import codes
+from api.mail_addresses import Unmailable, mailbox_of
 from api.smtp_server import NoSmtpServer, smtp_server
 from workflow.effects import LETTERS, EffectKind
 from workflow.errors import UnknownTimeZone
@@ -217,6 +218,16 @@ class Settings(BaseSettings):
         except NoSmtpServer as unfit:
             raise ValueError(str(unfit)) from None
         return url
+
+    @field_validator("support_address")
+    @classmethod
+    def can_send(cls, address: str, info: ValidationInfo) -> str:
+        try:
+            mailbox_of(address)
+        except Unmailable:
+            if info.data.get("smtp_url"):
+                raise ValueError("has to be a plain address, like support@example.com") from None
+        return address
 
     @field_validator("language")
     @classmethod

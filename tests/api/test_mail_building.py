@@ -184,3 +184,9 @@ def test_the_desks_own_address_is_recognised(address: str) -> None:
     assert is_own(address, SUPPORT)
     assert not is_own("supporter@step-into.example", SUPPORT)
     assert not is_own("support@other.example", SUPPORT)
+
+
+@pytest.mark.parametrize("local", ["a" * 50 + '"', "a" * 1_000_000 + '"', "a\ud800"])
+def test_an_address_is_refused_at_once(local: str) -> None:
+    with pytest.raises(Unmailable):
+        mailbox_of(f"{local}@x.example")

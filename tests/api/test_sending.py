@@ -233,3 +233,8 @@ def test_what_is_wrong_with_the_url_is_said_without_its_password() -> None:
         smtp_server("smtp://user:s3cr3t/x@host")
 
     assert "s3cr3t" not in str(refused.value)
+
+
+def test_letters_need_a_plain_address_to_leave_from() -> None:
+    with pytest.raises(ValueError, match=r"support_address\n.*plain address"):
+        Settings.model_validate({"smtp_url": "smtp://mail.example", "support_address": "Desk <support@example.com>"})
