@@ -225,6 +225,7 @@ async def test_each_decision_is_told_with_what_it_rested_on_and_made_again(servi
 
 async def test_a_decision_that_was_altered_is_said_to_be_unequal(service: Service, desk_url: str) -> None:
     case_id = await a_refund(service)
+    await service.desk.sequencer.catch_up()  # which must not be half-way while nothing else can go on
     with raw_sql(desk_url) as raw, undefended(raw):
         said, says = '"maximum":{"amount_minor":30000', '"maximum":{"amount_minor":20000'
         raw.run(f"UPDATE events SET body = replace(body, '{said}', '{says}') WHERE type = 'proposed'")
