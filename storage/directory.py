@@ -36,14 +36,15 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
         return person.as_actor()
 
 
-def directory_of(desk: Row, policies: list[Row], people: list[Row], policy_head: Row, followed: list[Row]) -> Directory:
-    """From rows: (log, timezone); (body) each by version; (body) each; (seq, hash, at); (body), if there is one."""
+def directory_of(desk: Row, policies: list[Row], people: list[Row], policy_head: Row) -> Directory:
+    """From rows: (log, timezone, the webhooks' body, if any); (body) each by version; (body) each; (seq, hash, at)."""
     seq, head, at = policy_head
-    webhooks = msgspec.json.decode(followed[0][0], type=Webhooks) if followed else Webhooks()
+    log, timezone, followed = desk
+    webhooks = msgspec.json.decode(followed, type=Webhooks) if followed else Webhooks()
     everybody = [msgspec.json.decode(body, type=Person) for (body,) in people]
     return Directory(
-        log=desk[0],
-        timezone=desk[1],
+        log=log,
+        timezone=timezone,
         policies=tuple(msgspec.json.decode(body, type=PolicyVersion) for (body,) in policies),
         policy_head=(seq, head, datetime.fromisoformat(at)),
         people={person.id: person for person in everybody},
@@ -54,9 +55,8 @@ def directory_of(desk: Row, policies: list[Row], people: list[Row], policy_head:
 
 # What `directory_of` takes, in its order; the same on both databases.
 DIRECTORY_QUERIES = (
-    "SELECT log, timezone FROM desk",
+    "SELECT log, timezone, (SELECT body FROM webhooks) FROM desk",
     "SELECT body FROM policies ORDER BY version",
     "SELECT body FROM people",
     "SELECT seq, hash, at FROM events WHERE chain = 'desk:policy' ORDER BY seq DESC LIMIT 1",
-    "SELECT body FROM webhooks",
 )

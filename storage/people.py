@@ -140,7 +140,7 @@ async def filters(database: Database, people: Iterable[Person], reader: str) -> 
 
 
 async def directory(database: Database) -> Directory:
-    desk, policies, people, head, webhooks = [
+    desk, policies, people, head = [
         [tuple(row) for row in await database.rows(text(query))] for query in DIRECTORY_QUERIES
     ]
-    return directory_of(desk[0], policies, people, head[0], webhooks)
+    return directory_of(desk[0], policies, people, head[0])

@@ -545,10 +545,10 @@ class PostgresWriter:
     # Reading.
 
     async def load_directory(self, connection: "asyncpg.Connection[Any]") -> Directory:
-        desk, policies, people, head, webhooks = [
+        desk, policies, people, head = [
             [tuple(row) for row in await connection.fetch(query)] for query in DIRECTORY_QUERIES
         ]
-        return directory_of(desk[0], policies, people, head[0], webhooks)
+        return directory_of(desk[0], policies, people, head[0])
 
     async def load_entries(
         self, connection: "asyncpg.Connection[Any]", loaded: Loaded, case_ids: Sequence[str], *, lock: bool

@@ -263,10 +263,8 @@ class SqliteWriter:
 
     def current_directory(self) -> Directory:
         if self.known_directory is None:
-            desk, policies, people, head, webhooks = (
-                self.connection.execute(query).fetchall() for query in DIRECTORY_QUERIES
-            )
-            self.known_directory = directory_of(desk[0], policies, people, head[0], webhooks)
+            desk, policies, people, head = (self.connection.execute(query).fetchall() for query in DIRECTORY_QUERIES)
+            self.known_directory = directory_of(desk[0], policies, people, head[0])
         return self.known_directory
 
     # Deciding.

@@ -34,8 +34,10 @@ def first_place(actor: Actor) -> str:
 
 
 async def desk_page(call: PageCall, template: str, *, here: str, **facts: Any) -> Response:
-    names = await people.names_of(call.desk.database, [call.person])
-    mine, actor = names.get(call.person.id, {}), call.caller.actor
+    known = facts.get("names", {})
+    if call.person.id not in known:
+        known = await people.names_of(call.desk.database, [call.person])
+    mine, actor = known.get(call.person.id, {}), call.caller.actor
     return page(
         template,
         me={"name": mine.get("name", ""), "email": mine.get("email", ""), "roles": [str(r) for r in call.person.roles]},

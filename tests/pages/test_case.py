@@ -664,7 +664,7 @@ async def test_a_long_conversation_shows_its_beginning_and_its_end(service: Serv
     ana = await visitor(service, "ana")
     asked = counting(service)
     page = await ana.page(case)
-    assert asked() <= 13  # five of them for what is known of the desk for a second, one for failed deliveries
+    assert asked() <= 11  # four of them for what is known of the desk for a second
     assert "They never ran." in page
     assert "Any news? 59 " in page
     assert "Any news? 5 " not in page
