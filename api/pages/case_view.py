@@ -71,6 +71,7 @@ class CasePage(CaseForms):
     def facts(self) -> dict[str, Any]:
         return {
             "case": self.view,
+            "names": self.found.names,
             "now": self.now,
             "zone": self.found.zone,
             "whole": self.whole,

@@ -3,12 +3,14 @@
 import os
 import re
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.api.driving import Clock, Service, running
+from tests.api.paying import PAID, SALE, Till, a_paying_desk
+from tests.api.stripe_standin import StripeStandIn, open_for_business
 
 HERE = Path(__file__).parent
 
@@ -17,6 +19,19 @@ HERE = Path(__file__).parent
 async def service(desk_url: str, clock: Clock, tmp_path: Path) -> AsyncIterator[Service]:
     async with running(desk_url, clock, key_folder=tmp_path / "keys") as service:
         yield service
+
+
+@pytest.fixture
+def standin() -> Iterator[StripeStandIn]:
+    with open_for_business() as standin:
+        standin.sell(SALE, PAID)
+        yield standin
+
+
+@pytest.fixture
+async def till(desk_url: str, clock: Clock, standin: StripeStandIn, tmp_path: Path) -> AsyncIterator[Till]:
+    async with a_paying_desk(desk_url, clock, standin, tmp_path) as service:
+        yield Till(service, standin)
 
 
 # What these are about lies above the database: each of their tests runs on one of the two, the one half here, the other

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ from standardwebhooks import Webhook
 from api.carrying_out import Done, Needless
 from api.payouts import pay
 from tests.api.driving import Clock, Json, Service, refused, running, wrong_fields
-from tests.api.paying import PAID, SALE, Till, a_paying_desk
-from tests.api.stripe_standin import StripeStandIn, open_for_business
+from tests.api.paying import SALE, Till
+from tests.api.stripe_standin import StripeStandIn
 from tests.storage.desks import a_submission
 from tests.workflow.builders import (
     ANA,
@@ -35,19 +35,6 @@ from tests.workflow.builders import (
 from workflow.states import CaseState, Resolution, Trigger
 
 PATH = "/v1/payments/stripe"
-
-
-@pytest.fixture
-def standin() -> Iterator[StripeStandIn]:
-    with open_for_business() as standin:
-        standin.sell(SALE, PAID)
-        yield standin
-
-
-@pytest.fixture
-async def till(desk_url: str, clock: Clock, standin: StripeStandIn, tmp_path: Path) -> AsyncIterator[Till]:
-    async with a_paying_desk(desk_url, clock, standin, tmp_path) as service:
-        yield Till(service, standin)
 
 
 async def deliver(till: Till, message: Json, **signing: Any) -> Response:

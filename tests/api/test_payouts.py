@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from api.payouts import pay
 from storage.outbox import Effect
 from tests.api.driving import Clock, done, refused, running
 from tests.api.paying import PAID, SALE, Dying, Till, a_paying_desk, pay_and_die
-from tests.api.stripe_standin import Fault, StripeStandIn, open_for_business
+from tests.api.stripe_standin import Fault, StripeStandIn
 from tests.commands import FORKS
 from tests.workflow.builders import DIRK, begins, fails, refunds
 from workflow.errors import GuardRefused
@@ -28,18 +27,10 @@ PATIENCE = 0.25
 
 
 @pytest.fixture
-def standin(monkeypatch: pytest.MonkeyPatch) -> Iterator[StripeStandIn]:
+def standin(standin: StripeStandIn, monkeypatch: pytest.MonkeyPatch) -> StripeStandIn:
     monkeypatch.setattr(stripe_payments, "TIMEOUT", (2.0, PATIENCE))
-    with open_for_business() as standin:
-        standin.patience = PATIENCE
-        standin.sell(SALE, PAID)
-        yield standin
-
-
-@pytest.fixture
-async def till(desk_url: str, clock: Clock, standin: StripeStandIn, tmp_path: Path) -> AsyncIterator[Till]:
-    async with a_paying_desk(desk_url, clock, standin, tmp_path) as service:
-        yield Till(service, standin)
+    standin.patience = PATIENCE
+    return standin
 
 
 on_sqlite = pytest.mark.parametrize("backend", ["sqlite"], indirect=True)

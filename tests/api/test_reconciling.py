@@ -1,7 +1,6 @@
 """The ledger compared with the provider's and with the bank's: each difference by its name, and no other."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from api.payouts import pay
 from api.reconciling import Difference, What, with_provider, with_statement
 from storage.database import utc_now
 from tests.api.driving import Clock
-from tests.api.paying import PAID, SALE, Till, a_paying_desk
-from tests.api.stripe_standin import KEY, StripeStandIn, open_for_business
+from tests.api.paying import PAID, SALE, Till
+from tests.api.stripe_standin import KEY, StripeStandIn
 from tests.processes import casework
 from tests.workflow.builders import DIRK, firing, refunds
 from workflow.errors import BadInput
@@ -22,18 +21,15 @@ OTHER_SALE = "pi_2"
 
 
 @pytest.fixture
-def standin() -> Iterator[StripeStandIn]:
-    with open_for_business() as standin:
-        for sale in (SALE, OTHER_SALE):
-            standin.sell(sale, PAID)
-        yield standin
+def standin(standin: StripeStandIn) -> StripeStandIn:
+    standin.sell(OTHER_SALE, PAID)
+    return standin
 
 
 @pytest.fixture
-async def till(desk_url: str, standin: StripeStandIn, tmp_path: Path) -> AsyncIterator[Till]:
-    """At the provider's time, which is the real one."""
-    async with a_paying_desk(desk_url, Clock(utc_now() - timedelta(minutes=10)), standin, tmp_path) as service:
-        yield Till(service, standin)
+def clock() -> Clock:
+    """The provider's, which is the real one."""
+    return Clock(utc_now() - timedelta(minutes=10))
 
 
 async def differences(till: Till, *, days_later: float = 0) -> list[tuple[What, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Locator, expect
 
 from api.payouts import pay
 from tests.api.driving import Clock
@@ -40,6 +40,14 @@ async def place(till: Till) -> str:
     return f"/cases/{case_number_text((await till.case()).number)}"
 
 
+async def send(part: Locator, title: str, button: str, reason: str) -> None:
+    """One of the forms in a part of the page."""
+    await part.get_by_text(title).first.click()
+    form = part.locator("form", has=part.page.get_by_role("button", name=button))
+    await form.locator("textarea").fill(reason)
+    await form.get_by_role("button", name=button).click()
+
+
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desk", "phone"])
 async def test_an_approver_begins_a_payout_and_sees_it_with_the_provider_until_that_answers(
     viewport: dict[str, int], till: Till, site: Site
@@ -49,10 +57,7 @@ async def test_an_approver_begins_a_payout_and_sees_it_with_the_provider_until_t
     await page.goto(await place(till))
 
     part = page.locator(f"#{proposal.id}")
-    await part.get_by_text("Pay it back through Stripe").first.click()
-    form = part.locator("form", has=page.get_by_role("button", name="Pay it back through Stripe"))
-    await form.locator("textarea").fill("as approved")
-    await form.get_by_role("button", name="Pay it back through Stripe").click()
+    await send(part, "Pay it back through Stripe", "Pay it back through Stripe", "as approved")
     await expect(part).to_contain_text("About to go to the payment provider (Stripe)")
 
     till.standin.outcome = "pending"
@@ -85,10 +90,7 @@ async def test_money_that_came_back_after_closing_is_shown_on_the_case_and_in_th
     page = await site.visit("dirk")
     await page.goto(await place(till))
     part = page.locator(f"#{proposal.id}")
-    await part.get_by_text("The money came back").first.click()
-    form = part.locator("form", has=page.get_by_role("button", name="Record that it came back"))
-    await form.locator("textarea").fill("the bank has sent it back")
-    await form.get_by_role("button", name="Record that it came back").click()
+    await send(part, "The money came back", "Record that it came back", "the bank has sent it back")
 
     await expect(part).to_contain_text("recorded that 300.00 EUR came back")
     await expect(page.locator("#remedies")).to_contain_text("ended: payment failed")
