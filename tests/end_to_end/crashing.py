@@ -128,12 +128,11 @@ def serve_carelessly(url: str, port: int) -> None:
     configure_logs("error")
     database = open_database(url)
     desk = Desk(settings_of(url), database)
-    careless = (
-        CarelessSqliteWriter(database.path, utc_now, desk.settings.effects)
-        if isinstance(database, SqliteDatabase)
-        else CarelessPostgresWriter(url, utc_now, desk.settings.effects)
-    )
-    desk.ledger.writer = careless
+    if isinstance(database, SqliteDatabase):
+        database.ledgers_writer = CarelessSqliteWriter(database.path, utc_now, desk.settings.effects)
+        desk.ledger.writer = database.ledgers_writer
+    else:
+        desk.ledger.writer = CarelessPostgresWriter(url, utc_now, desk.settings.effects)
     Service(config_of(create_app(settings_of(url), desk), 1)).run(sockets=[listen(HOST, port)])
 
 
