@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from email import policy
 from email.headerregistry import Address
-from email.message import EmailMessage
 from email.utils import format_datetime
+from functools import lru_cache
 
 import msgspec
 
@@ -23,6 +23,13 @@ MAX_SUBJECT = 400
 MESSAGE_ID = re.compile(r"<[!-;=?-~]{1,250}>")
 PART = 'Content-Type: text/{}; charset="utf-8"\r\nContent-Transfer-Encoding: quoted-printable\r\n'
 LINK = re.compile(r"https?://[^\s<>\"']+[^\s<>\"'.,;:!?)\]]")
+
+
+AUTOMATIC = (
+    ("Auto-Submitted", "auto-replied"),  # RFC 3834 §5
+    ("Precedence", "bulk"),  # what older programs look at
+    ("X-Auto-Response-Suppress", "All"),  # and Exchange
+)
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,25 +52,32 @@ def build(content: Content, *, to: str, support: str, tag: str, organisation: st
     recipient, own = mailbox_of(to), mailbox_of(support)
     reply_to = own.with_tag(tag)
     needs_utf8 = not (recipient.is_ascii and own.is_ascii)
-    message = EmailMessage(policy=policy.SMTPUTF8 if needs_utf8 else policy.SMTP)
-    message["From"] = Address(one_line(organisation), own.local, own.host)
-    message["Reply-To"] = Address("", reply_to.local, reply_to.host)
-    message["To"] = Address("", recipient.local, recipient.host)
-    message["Subject"] = one_line(content.subject)[:MAX_SUBJECT]
-    message["Date"] = format_datetime(at)
-    if content.is_automatic:
-        message["Auto-Submitted"] = "auto-replied"  # RFC 3834 §5
-        message["Precedence"] = "bulk"  # what older programs look at
-        message["X-Auto-Response-Suppress"] = "All"  # and Exchange
-    message["Content-Language"] = content.language
-    message["MIME-Version"] = "1.0"
+    fields = [
+        always("From", str(Address(one_line(organisation), own.local, own.host)), is_utf8=needs_utf8),
+        field("Reply-To", str(Address("", reply_to.local, reply_to.host)), is_utf8=needs_utf8),
+        field("To", str(Address("", recipient.local, recipient.host)), is_utf8=needs_utf8),
+        field("Subject", one_line(content.subject)[:MAX_SUBJECT], is_utf8=needs_utf8),
+        f"Date: {format_datetime(at)}\r\n".encode(),
+        *(always(name, value) for name, value in (AUTOMATIC if content.is_automatic else ())),
+        always("Content-Language", content.language),
+        always("MIME-Version", "1.0"),
+    ]
     return Outgoing(
         name=content.name,
         sender=reply_to.address,
         recipient=recipient.address,
-        content=thread_fields(content, own.host) + message.as_bytes().rstrip(b"\r\n") + b"\r\n" + body(content),
+        content=b"".join((thread_fields(content, own.host), *fields, body(content))),
         needs_utf8=needs_utf8,
     )
+
+
+def field(name: str, value: str, *, is_utf8: bool = False) -> bytes:
+    """Encoded and folded as RFC 5322 and 2047 have it, or RFC 6532. Raises ValueError for more than one line."""
+    rules = policy.SMTPUTF8 if is_utf8 else policy.SMTP
+    return rules.fold_binary(*rules.header_store_parse(name, value))
+
+
+always = lru_cache(maxsize=64)(field)  # what every mail says is encoded once
 
 
 def body(content: Content) -> bytes:

@@ -10,22 +10,22 @@ from storage.outbox import Effect
 from workflow.effects import EffectKind
 from workflow.events import at_text
 
-# Of the same mailbox, and earlier than this effect; it need not have left yet.
+# Earlier than this effect; it need not have left yet. As many addresses as anybody likes lead to one mailbox: una+1@…,
+# una+2@… No index finds them, so the latest are read.
+LATEST = 10_000
 EARLIER = text(
     f"""
-    SELECT 1 FROM personal AS p JOIN outbox AS o ON o.chain = p.chain
-    WHERE p.field = 'client_email' AND p.value = :address AND o.kind = '{EffectKind.ACKNOWLEDGE}'
-    AND o.id < :id AND o.at > :since AND o.status NOT IN ('withheld', 'cancelled') LIMIT 1
-    """  # noqa: S608 - a constant of ours
-)
-# As many addresses as anybody likes lead to one mailbox: una+1@…, una+2@… No index finds them, so the latest are read.
-LATEST = 10_000
-EARLIER_SUFFIXED = text(
-    f"""
-    SELECT 1 FROM outbox AS o JOIN personal AS p ON p.chain = o.chain AND p.seq = o.seq AND p.field = 'client_email'
-    WHERE o.id < :id AND o.id >= :first AND o.kind = '{EffectKind.ACKNOWLEDGE}' AND o.at > :since
-    AND o.status NOT IN ('withheld', 'cancelled')
-    AND (lower(p.value) = :bare OR lower(p.value) LIKE :suffixed ESCAPE '!') LIMIT 1
+    SELECT 1 WHERE EXISTS (
+        SELECT 1 FROM personal AS p JOIN outbox AS o ON o.chain = p.chain
+        WHERE p.field = 'client_email' AND p.value = :address AND o.kind = '{EffectKind.ACKNOWLEDGE}'
+        AND o.id < :id AND o.at > :since AND o.status NOT IN ('withheld', 'cancelled')
+    ) OR EXISTS (
+        SELECT 1 FROM outbox AS o
+        JOIN personal AS p ON p.chain = o.chain AND p.seq = o.seq AND p.field = 'client_email'
+        WHERE o.id < :id AND o.id >= :first AND o.kind = '{EffectKind.ACKNOWLEDGE}' AND o.at > :since
+        AND o.status NOT IN ('withheld', 'cancelled')
+        AND (lower(p.value) = :bare OR lower(p.value) LIKE :suffixed ESCAPE '!')
+    )
     """  # noqa: S608 - a constant of ours
 )
 # A settled effect is due when it was settled.
@@ -43,14 +43,17 @@ async def has_earlier(database: Database, effect: Effect, address: str, since: d
 
     Whatever stands behind a plus sign is no part of it.
     """
-    parameters = {"id": effect.id, "since": at_text(since)}
-    if await database.first(EARLIER, parameters | {"address": address}) is not None:
-        return True
     local, _, domain = address.rpartition("@")
     name = local.partition("+")[0] or local
-    bare, suffixed = f"{name}@{domain}", f"{literally(name)}+%@{literally(domain)}"
-    parameters |= {"first": effect.id - LATEST, "bare": bare, "suffixed": suffixed}
-    return await database.first(EARLIER_SUFFIXED, parameters) is not None
+    parameters = {
+        "id": effect.id,
+        "since": at_text(since),
+        "address": address,
+        "first": effect.id - LATEST,
+        "bare": f"{name}@{domain}",
+        "suffixed": f"{literally(name)}+%@{literally(domain)}",
+    }
+    return await database.first(EARLIER, parameters) is not None
 
 
 def literally(text: str) -> str:

@@ -57,6 +57,14 @@ CASES, EVENTS, PERSONAL, POSITIONS, ATTACHMENTS = (
 )
 case_search = table("case_search", column("number"), column("words"), column("rowid"))
 
+# Asked for every page of a case and every letter about one.
+TEXTS = select(PERSONAL.seq, PERSONAL.field, PERSONAL.value).where(PERSONAL.chain == bindparam("chain"))
+ROW = select(CASES.body).where(CASES.id == bindparam("case")).scalar_subquery()
+ROW_AND_LOG = (
+    select(EVENTS.body, EVENTS.hash, case_when((EVENTS.seq == 1, ROW)))
+    .where(EVENTS.chain == bindparam("chain"))
+    .order_by(EVENTS.seq)
+)
 
 MAX_NUMBER_DIGITS = 16  # longer ones fit no column
 
@@ -158,8 +166,8 @@ async def types_since(database: Database, case_id: str, version: int) -> list[st
 
 async def texts_of(database: Database, case_id: str) -> dict[str, str]:
     """All texts of a case by pointer; what was erased is not among them."""
-    query = select(PERSONAL.seq, PERSONAL.field, PERSONAL.value).where(PERSONAL.chain == chain_of(case_id))
-    return {f"{seq}/{field}": value for seq, field, value in await database.rows(query)}
+    rows = await database.rows(TEXTS, {"chain": chain_of(case_id)})
+    return {f"{seq}/{field}": value for seq, field, value in rows}
 
 
 async def at_version(database: Database, case_id: str, version: int) -> tuple[Entry, tuple[Recorded, ...]]:
@@ -185,9 +193,7 @@ async def stood(database: Database, history: tuple[Recorded, ...]) -> Entry:
 
 async def with_history(database: Database, case_id: str) -> tuple[Case, tuple[Recorded, ...]]:
     """The stored row and its whole log, both as they were at one moment. Raises NotFound."""
-    row = select(CASES.body).where(CASES.id == case_id).scalar_subquery()
-    query = select(EVENTS.body, EVENTS.hash, case_when((EVENTS.seq == 1, row))).where(EVENTS.chain == chain_of(case_id))
-    rows = await database.rows(query.order_by(EVENTS.seq))
+    rows = await database.rows(ROW_AND_LOG, {"case": case_id, "chain": chain_of(case_id)})
     if not rows or rows[0][2] is None:
         raise NotFound("case")
     return case_decoder.decode(rows[0][2]), tuple(recorded(body, digest) for body, digest, _ in rows)

@@ -29,6 +29,7 @@ Rows = Sequence[AnyRow]
 T = TypeVar("T")
 
 STREAM_SIZE = 1000
+CONNECTIONS = 10  # to PostgreSQL, for questions: the ledger has its own
 
 
 def utc_now() -> datetime:
@@ -182,8 +183,9 @@ class PostgresDatabase(Database):
         self.url = url
         self.engine: AsyncEngine = create_async_engine(
             url.replace("postgresql://", "postgresql+asyncpg://", 1),
-            pool_size=5,
-            max_overflow=5,
+            pool_size=CONNECTIONS,
+            max_overflow=0,  # what overflows is closed again at once, and to connect costs more than to ask
+            pool_use_lifo=True,
             pool_pre_ping=False,
             hide_parameters=True,  # logs tell of failures: whom somebody looked for is none of their business
             isolation_level="AUTOCOMMIT",
