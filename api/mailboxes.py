@@ -42,6 +42,7 @@ POLL_SECONDS = 15.0  # of servers that tell nothing by themselves
 AGAIN_SECONDS = 5.0  # after a mail that failed
 STAND_BY_SECONDS = 10.0  # while another process reads the mailbox
 SECRET_SECONDS = 30.0  # for a command that prints a password or a token
+END_SECONDS = 1.0  # after it was killed
 SECRET_BYTES = 64 * 1024
 
 CHUNK_MAILS = 25
@@ -223,11 +224,20 @@ async def secret_of(settings: MailboxSettings) -> str:
     except TimeoutError:
         raise SourceProblem("secret_command_too_slow") from None
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
+        await ended(process)
     if code or not said:
         raise SourceProblem("secret_command_failed")
     return said
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    """Nothing of it is left, unless somebody whom it has begun holds on to its output."""
+    with suppress(ProcessLookupError):
+        process.kill()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(END_SECONDS):
+            await first_line(process)
+            await process.wait()
 
 
 async def first_line(process: asyncio.subprocess.Process) -> str:

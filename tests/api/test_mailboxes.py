@@ -24,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from api import mail_intake, mailboxes, receiving
 from api.desk import Desk
 from api.mail_parsing import Limits, parse_mail
-from api.receiving import Receiving
+from api.receiving import Receiving, SourceProblem
 from api.settings import MailboxSettings
 from tests.api.imap import ARRIVED, PASSWORD, USER, Folder, ImapServer, between
 from tests.api.mailing import (
@@ -383,6 +383,32 @@ async def test_a_command_that_gives_no_secret_is_named(
     async with receives(url, folder.settings(token_command=command)) as (_, receiving):
         await until(lambda: receiving.states[0].problem)
         assert receiving.states[0].problem == problem
+
+
+@pytest.mark.parametrize("is_too_slow", [True, False], ids=["too slow", "stopped"])
+async def test_a_command_that_is_given_up_leaves_no_process(
+    is_too_slow: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = tmp_path / "pid"
+    text = (
+        f"import os, time; print('x', flush=True); open({str(began)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    )
+    settings = MailboxSettings(url="imap://a@127.0.0.1", token_command=tuple(a_program(tmp_path, text)))
+    if is_too_slow:
+        monkeypatch.setattr(mailboxes, "SECRET_SECONDS", 3.0)
+    asked = asyncio.create_task(mailboxes.secret_of(settings))
+    await until(lambda: began.exists() and began.read_text())
+
+    if is_too_slow:
+        with pytest.raises(SourceProblem, match="secret_command_too_slow"):
+            await asked
+    else:
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(began.read_text()), 0)
 
 
 ELSEWHERE = "127.0.0.2"  # answers here, and is not taken for this machine
